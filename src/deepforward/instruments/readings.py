@@ -1,0 +1,61 @@
+"""What instruments give: numbers by layer and step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Numbers by sampled step and layer.
+
+    Attributes:
+        layers: Keys `name#call` of the leaf calls, in the order of the forward pass.
+        kinds: Class name of each layer's module (`Linear`, `ReLU`, ...), parallel to `layers`.
+        steps: Training steps that were sampled.
+        values: Statistic name -> float64 array (steps, layers); NaN where a layer has no such statistic.
+        origins: For a non-finite number: {"step", "layer", "kind", "place"}, the first producer (inputs finite, output not);
+            `place` is "output", "gradient" or "parameter". Empty if all was finite.
+    """
+
+    layers: tuple[str, ...]
+    kinds: tuple[str, ...]
+    steps: tuple[int, ...]
+    values: Mapping[str, np.ndarray]
+    origins: tuple[Mapping[str, object], ...] = field(default=())
+
+    def to_json(self) -> str:
+        """All numbers as JSON; NaN and infinities become the strings "nan", "inf", "-inf"."""
+
+        def plain(x: float) -> float | str:
+            return float(f"{x:.6g}") if np.isfinite(x) else str(float(x))
+
+        return json.dumps(
+            {
+                "layers": self.layers,
+                "kinds": self.kinds,
+                "steps": self.steps,
+                "values": {name: [[plain(x) for x in row] for row in array] for name, array in self.values.items()},
+                "origins": self.origins,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Readings:
+        """Inverse of `to_json`."""
+        raw = json.loads(text)
+        shape = (len(raw["steps"]), len(raw["layers"]))
+        return cls(
+            layers=tuple(raw["layers"]),
+            kinds=tuple(raw["kinds"]),
+            steps=tuple(raw["steps"]),
+            values={
+                name: np.array([[float(x) for x in row] for row in rows], dtype=np.float64).reshape(shape)
+                for name, rows in raw["values"].items()
+            },
+            origins=tuple(raw["origins"]),
+        )

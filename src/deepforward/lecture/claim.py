@@ -1,0 +1,66 @@
+"""A Claim: what the lecture says, made checkable."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+#: A table of measurements: column name -> values, all columns of one length. Plain values, so that it is cached as JSON.
+Table = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One number held against its bounds.
+
+    Attributes:
+        name: What was measured.
+        value: The number.
+        low, high: Bounds, inclusive; -inf or inf where one side is open.
+        unit: Unit, "" for a pure number.
+        basis: Where the bounds come from (a paper's table, an identity, a measurement named by its command).
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    unit: str
+    basis: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether low <= value <= high (False for NaN)."""
+        return self.low <= self.value <= self.high
+
+
+class Claim(ABC):
+    """One statement of the lecture as an experiment.
+
+    `measure` is slow and cached; `check` and `draw` are pure functions of its table.
+    """
+
+    #: The lecture's statement, corrected where the lecture errs.
+    says: ClassVar[str]
+    #: The correction, or "" where the lecture is right: the erratum's id and what was changed.
+    correction: ClassVar[str] = ""
+
+    @abstractmethod
+    def measure(self, budget: str, rng: torch.Generator, progress: Callable[[str], None]) -> Table:
+        """Run the experiment. `budget` is "smoke" (seconds) or "full" (what the published pattern needs)."""
+
+    @abstractmethod
+    def check(self, table: Table) -> list[Check]:
+        """Hold the table's numbers against their bounds."""
+
+    @abstractmethod
+    def draw(self, table: Table) -> list[Mapping[str, Any]]:
+        """Figures as blocks of a report page (see `deepforward.report.page`)."""
+
+    @abstractmethod
+    def refutation(self) -> Table:
+        """A table on which `check` must fail: what would be measured if the claim were false."""
