@@ -1,0 +1,60 @@
+"""`--set key=value`: from words on the command line to a Recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deepforward.errors import InvalidOption
+
+if TYPE_CHECKING:
+    from deepforward.engine import Recipe
+
+#: Prefixes of `--set prefix.key=value` that reach an `*_options` field of the recipe.
+GROUPS = ("model", "objective", "optimizer", "schedule")
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A field of the recipe, else an option of the model; also optimizer.KEY, objective.KEY, schedule.KEY. Repeatable.",
+    ),
+]
+
+
+def recipe_from(model: str, settings: Iterable[str] | None, **flags: Any) -> Recipe:
+    """The recipe that a command line asks for; `--set` wins over flags, and a flag that is None leaves the field open.
+
+    Raises:
+        InvalidOption: A setting is not `key=value`, or its group does not exist.
+    """
+    from deepforward.engine import Recipe
+
+    known = {field.name for field in fields(Recipe)} - {"model"}
+    changes: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    options: dict[str, dict[str, Any]] = {}
+    for setting in settings or ():
+        key, value = _parsed(setting)
+        group, dot, name = key.rpartition(".")
+        if not dot and key in known:
+            changes[key] = value
+        elif (group or "model") in GROUPS:
+            options.setdefault(f"{group or 'model'}_options", {})[name] = value
+        else:
+            raise InvalidOption(f"got --set {setting}; expected one of the groups {', '.join(GROUPS)} before the dot")
+    return Recipe(model=model, **options | changes)
+
+
+def _parsed(setting: str) -> tuple[str, Any]:
+    key, equals, text = setting.partition("=")
+    if not (equals and key):
+        raise InvalidOption(f"got --set {setting}; expected KEY=VALUE, for example --set depth=56")
+    try:
+        return key, json.loads(text)
+    except json.JSONDecodeError:
+        return key, text

@@ -1,0 +1,46 @@
+"""`deepforward train`: fit, diagnose and, if asked, cure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deepforward.cli.settings import Settings, recipe_from
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="A name from `deepforward list models`, or FILE.py:FACTORY.")],
+    data: Annotated[str, typer.Option(help="A source, family[:path][?key=value&...].")] = "digits",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training examples.")] = None,
+    seed: Annotated[int, typer.Option(help="Fixes every random draw.")] = 0,
+    validation: Annotated[float | None, typer.Option(help="Share of the training examples held out to choose by.")] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    cure: Annotated[bool, typer.Option("--cure", help="Try prescriptions, and keep the best that is proved.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Train MODEL on a data source, say what is wrong with it, and write a report."""
+    recipe = recipe_from(
+        model, settings, data=data, epochs=epochs, seed=seed, validation=validation, precision=precision, device=device
+    )
+    from deepforward import clinic, engine
+    from deepforward.cli import show
+
+    try:
+        if cure:
+            cured = clinic.cure(recipe, out=out)
+            show.verdicts(cured)
+            return
+        run = engine.fit(recipe, out, resume=resume, quiet=quiet)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"interrupted; the same command with {f'--out {out} ' if out else '--out FOLDER '}--resume goes on", err=True
+        )
+        raise typer.Exit(130) from None
+    show.run(run, clinic.diagnose(run))
+    typer.echo(run.report())

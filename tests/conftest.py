@@ -1,0 +1,26 @@
+"""What all tests share: shape checks at run time, one thread, and the folder with the downloaded data sets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("deepforward", "beartype.beartype")  # before anything imports deepforward
+
+import torch  # noqa: E402 - the hook comes first
+
+
+def pytest_configure() -> None:
+    torch.set_num_threads(1)  # sums depend on the number of threads, and tests run side by side
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Where MNIST and Fashion-MNIST lie, or skip."""
+    folder = os.environ.get("DEEPFORWARD_DATA")
+    if not folder or not Path(folder, "mnist").is_dir():
+        pytest.skip("needs MNIST: set DEEPFORWARD_DATA to the folder that holds mnist/ and fashion-mnist/")
+    return Path(folder)
