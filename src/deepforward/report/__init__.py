@@ -1,0 +1,21 @@
+"""Draws: figures and pages as data -> one self-contained HTML file."""
+
+from deepforward.report.blocks import Advice, Block, Chart, Code, Facts, Heading, Images, Table, Text, Tone, Verdict
+from deepforward.report.page import Page, render, write
+
+__all__ = [
+    "Advice",
+    "Block",
+    "Chart",
+    "Code",
+    "Facts",
+    "Heading",
+    "Images",
+    "Page",
+    "Table",
+    "Text",
+    "Tone",
+    "Verdict",
+    "render",
+    "write",
+]
