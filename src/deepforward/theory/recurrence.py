@@ -37,18 +37,18 @@ class SimplifiedRecurrence:
     """h_t = w_t x_t + s_{t-1} phi(h_{t-1}).
 
     Attributes:
-        weights: Input weight w_t of every step.
-        gains: Recurrent gain s_t of every step; the last one acts on nothing.
-        inputs: Input x_t of every step.
+        weights: (time,) input weight w_t of every step.
+        gains: (time,) recurrent gain s_t of every step; the last one acts on nothing.
+        inputs: (time,) input x_t of every step.
         activation: phi, elementwise; the identity if None.
 
     Raises:
         ShapeError: The three are not vectors of one length.
     """
 
-    weights: Float[Tensor, " time"]
-    gains: Float[Tensor, " time"]
-    inputs: Float[Tensor, " time"]
+    weights: Float[Tensor, ...]
+    gains: Float[Tensor, ...]
+    inputs: Float[Tensor, ...]
     activation: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:

@@ -24,7 +24,7 @@ from torch.nn.utils import get_total_norm
 from deepforward.errors import InvalidOption
 
 
-def clipped_step(norm: Float[Tensor, "*shape"], lr: float, gamma: float) -> Float[Tensor, "*shape"]:
+def clipped_step(norm: Float[Tensor, "*shape"], lr: float | Tensor, gamma: float | Tensor) -> Float[Tensor, "*shape"]:
     """Step size of clipped gradient descent, h_c = min{lr, gamma lr / |g|}.
 
     Args:
@@ -37,7 +37,7 @@ def clipped_step(norm: Float[Tensor, "*shape"], lr: float, gamma: float) -> Floa
     return lr * (gamma / norm).clamp(max=1.0)
 
 
-def normalized_step(norm: Float[Tensor, "*shape"], lr: float, beta: float) -> Float[Tensor, "*shape"]:
+def normalized_step(norm: Float[Tensor, "*shape"], lr: float | Tensor, beta: float | Tensor) -> Float[Tensor, "*shape"]:
     """Step size of normalised gradient descent, h_n = lr / (|g| + beta).
 
     With lr = gamma eta_c and beta = gamma it is never longer than the clipped step and never shorter than half of it:
