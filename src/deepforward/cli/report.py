@@ -15,4 +15,4 @@ def command(
     """Write the report of a run as one HTML file that needs no network, and print its path."""
     from deepforward.engine import Run
 
-    typer.echo(Run.load(run).report(out))
+    typer.echo(Run.open(run).report(out))
