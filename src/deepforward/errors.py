@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class DeepforwardError(Exception):
@@ -66,7 +67,13 @@ class MissingExtra(DeepforwardError, ImportError):
 
 
 class Diverged(DeepforwardError, ArithmeticError):
-    """The loss or a gradient became NaN or infinite. The message names the first layer and step where it arose."""
+    """The loss or a gradient became NaN or infinite. The message names the first layer and step where it arose.
+
+    Attributes:
+        folder: The run folder, whose readings hold the evidence; None outside a run.
+    """
+
+    folder: Path | None = None
 
 
 class NoEffect(DeepforwardError, RuntimeError):

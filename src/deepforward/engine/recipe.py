@@ -9,18 +9,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deepforward import catalogue
-from deepforward.errors import InvalidOption
+from deepforward.errors import InvalidOption, RunMismatch
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+SCHEDULES = ("constant", "cosine", "one-cycle", "step")
 SWITCH = ("auto", "on", "off")
+
+#: What a field that is None becomes where the model's card names nothing.
+DEFAULTS: Mapping[str, Any] = {
+    "objective": "cross-entropy",
+    "scaling": "standardise",
+    "validation": 0.1,
+    "epochs": 10,
+    "batch_size": 64,
+    "optimizer": "sgd",
+    "weight_decay": 0.0,
+    "schedule": "one-cycle",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Names and arguments that fix a training run; saved, compared, and changed with `replace`.
 
-    A field that is None is filled by `complete` from the model's card, else from `DEFAULTS`. Two equal complete recipes give the
-    same bits on the same machine.
+    A field that is None is filled by `complete` from the model's card, else from `DEFAULTS`. Two equal complete recipes give
+    the same bits on the same machine.
 
     Attributes:
         model: Name of a card, or `file.py:factory`.
@@ -29,20 +42,24 @@ class Recipe:
             is how a prescription reaches any module, a stranger's too.
         data: Source specification `family[:path][?key=value]`.
         scaling: `none`, `standardise`, `min-max`, `softmax`; fitted on the training split only.
-        validation: Share of the training split held out, in [0, 1).
-        objective, objective_options: Training signal and its arguments.
-        epochs: Passes over the training split.
-        batch_size: Examples a step.
-        optimizer, optimizer_options: Card name and keyword arguments besides the rate.
+        validation: Share of the training split held out to choose by, in [0, 1). Test data never chooses anything.
+        objective: Name of the training signal.
+        objective_options: Its keyword arguments.
+        epochs: Passes over the training split, at least 1.
+        batch_size: Examples a step, at least 1.
+        optimizer: Name of the optimiser.
+        optimizer_options: Its keyword arguments besides rate and decay.
         learning_rate: Peak rate, or "find" to let the finder choose it before the run.
-        weight_decay: L2 penalty (SGD) or decoupled decay (AdamW).
-        schedule, schedule_options: `constant`, `cosine`, `one-cycle`, `step`.
+        weight_decay: L2 penalty (sgd, adam) or decoupled decay (adamw).
+        schedule: `constant`, `cosine`, `one-cycle`, `step`.
+        schedule_options: See `engine.schedule`.
         clip: Threshold of the global gradient norm, or None for no clipping.
-        patience: Epochs without improvement on the validation split before stopping, or None.
+        patience: Epochs without a better validation loss before stopping, or None.
         precision: `auto`, `fp32`, `bf16`, `fp16`.
-        channels_last, compile: `auto`, `on`, `off`.
+        channels_last: `auto`, `on`, `off`.
+        compile: `auto`, `on`, `off`.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        threads: Threads of the arithmetic on CPU; 0 is torch's own choice. Part of the recipe because sums depend on it.
+        threads: Threads of the arithmetic on CPU; 0 is torch's own choice.
         probe_budget: Share of the step time that the always-on instruments may cost; 0 switches them off.
         seed: Fixes initialisation, order of the data and every other random draw.
     """
@@ -51,14 +68,14 @@ class Recipe:
     model_options: Mapping[str, Any] = field(default_factory=dict)
     alterations: tuple[str, ...] = ()
     data: str = "digits"
-    scaling: str = "standardise"
-    validation: float = 0.0
+    scaling: str | None = None
+    validation: float | None = None
     objective: str | None = None
     objective_options: Mapping[str, Any] = field(default_factory=dict)
     epochs: int | None = None
     batch_size: int | None = None
     optimizer: str | None = None
-    optimizer_options: Mapping[str, Any] = field(default_factory=dict)
+    optimizer_options: Mapping[str, Any] | None = None
     learning_rate: float | str | None = None
     weight_decay: float | None = None
     schedule: str | None = None
@@ -73,10 +90,95 @@ class Recipe:
     probe_budget: float = 0.02
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, (low, high, kind) in _RANGES.items():
+            _check_range(name, getattr(self, name), low, high, kind)
+        if self.learning_rate != "find":
+            _check_range("learning_rate", self.learning_rate, 0.0, float("inf"), float)
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in choices:
+                raise InvalidOption(f"{name} is '{value}'; expected one of {', '.join(choices)}")
+        object.__setattr__(self, "alterations", tuple(self.alterations))
+
     def replace(self, **changes: Any) -> Recipe:
-        """A copy with some fields changed."""
+        """A copy with some fields changed.
+
+        Raises:
+            InvalidOption: A value is out of range, or there is no such field.
+        """
+        known = {f.name for f in dataclasses.fields(self)}
+        for name in changes:
+            if name not in known:
+                raise InvalidOption(f"a recipe has no field '{name}'; it has {', '.join(sorted(known))}")
         return dataclasses.replace(self, **changes)
+
+    def complete(self, regression: bool = False) -> Recipe:
+        """The same recipe with every open field filled: from the model's card, then the optimiser's, then `DEFAULTS`.
+
+        Args:
+            regression: The data has real targets, so the objective is the squared error unless one is named.
+
+        Raises:
+            UnknownName: The model, objective or optimiser has no card.
+        """
+        own = {} if ":" in self.model else catalogue.card("models", self.model).details
+        wanted = {**DEFAULTS, **own.get("recipe", {})}
+        wanted["objective"] = "squared-error" if regression else own.get("objective", wanted["objective"])
+        filled: dict[str, Any] = {name: value for name, value in wanted.items() if getattr(self, name) is None}
+        optimizer = catalogue.card("optimizers", self.optimizer or wanted["optimizer"])
+        same = optimizer.name == wanted["optimizer"]  # the card's rate and options fit only the card's optimiser
+        if self.optimizer_options is None:
+            card_options = own.get("recipe", {}).get("optimizer_options") if same else None
+            filled["optimizer_options"] = card_options or optimizer.details.get("recipe_options", {})
+        if self.learning_rate is None:
+            card_rate = wanted.get("learning_rate") if same else None
+            filled["learning_rate"] = card_rate or optimizer.details["learning_rate"]
+        complete = self.replace(**filled)
+        catalogue.card("objectives", complete.objective or "")
+        return complete
 
     def to_json(self) -> str:
         """The recipe as indented JSON with sorted keys."""
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Inverse of `to_json`.
+
+        Raises:
+            RunMismatch: The text is not a recipe.
+        """
+        try:
+            values = json.loads(text)
+            return cls(**values)
+        except (ValueError, TypeError) as error:
+            raise RunMismatch(f"recipe.json cannot be read: {str(error).splitlines()[0]}; give another folder") from error
+
+    def differences(self, other: Recipe) -> list[str]:
+        """Names of the fields in which two recipes differ."""
+        mine, theirs = json.loads(self.to_json()), json.loads(other.to_json())
+        return [name for name in mine if mine[name] != theirs[name]]
+
+
+_RANGES: Mapping[str, tuple[float, float, type]] = {
+    "epochs": (1, float("inf"), int),
+    "batch_size": (1, float("inf"), int),
+    "validation": (0.0, 0.999, float),
+    "weight_decay": (0.0, float("inf"), float),
+    "clip": (0.0, float("inf"), float),
+    "patience": (1, float("inf"), int),
+    "threads": (0, 4096, int),
+    "probe_budget": (0.0, 1.0, float),
+    "seed": (0, 2**63 - 1, int),
+}
+_CHOICES = {"precision": PRECISIONS, "schedule": SCHEDULES, "channels_last": SWITCH, "compile": SWITCH}
+
+
+def _check_range(name: str, value: object, low: float, high: float, kind: type) -> None:
+    if value is None:
+        return
+    wanted = (int, float) if kind is float else int
+    if isinstance(value, bool) or not isinstance(value, wanted) or not low <= value <= high:
+        bounds = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
+        raise InvalidOption(f"{name} is {value!r}; expected {'a number' if kind is float else 'a whole number'} {bounds}")

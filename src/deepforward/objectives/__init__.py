@@ -1,0 +1,6 @@
+"""Training signals: what a model, a batch and a random generator are turned into."""
+
+from deepforward.objectives.objective import Objective, Signal
+from deepforward.objectives.supervised import CrossEntropy, SquaredError, SquaredErrorOneHot
+
+__all__ = ["CrossEntropy", "Objective", "Signal", "SquaredError", "SquaredErrorOneHot"]

@@ -1,0 +1,225 @@
+"""Recipe -> the parts of a run: data splits, scaling, model, objective, optimisers, arithmetic."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deepforward import catalogue
+from deepforward.data import Dataset, Scaling, Split
+from deepforward.data.dataset import Batch
+from deepforward.engine.device import Arithmetic, choose
+from deepforward.engine.randomness import stream
+from deepforward.engine.recipe import Recipe
+from deepforward.errors import DeepforwardError, InvalidModel, InvalidOption, ShapeError
+from deepforward.layers.alteration import alter
+from deepforward.objectives import Objective
+
+#: Optimisers of torch whose fused kernel updates all parameters in one pass.
+_FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+
+
+@dataclass
+class Parts:
+    """What a recipe is made into. `forward` is `model`, compiled if the recipe says so."""
+
+    recipe: Recipe
+    data: Dataset
+    train: Split
+    validation: Split | None
+    scaling: Scaling
+    model: nn.Module
+    forward: nn.Module
+    objective: Objective
+    optimizers: dict[str, torch.optim.Optimizer]
+    arithmetic: Arithmetic
+
+    def batch(self, split: Split, indices: Tensor | slice) -> Batch:
+        """Scaled examples of `split` on the device."""
+        inputs = split.inputs[indices].to(self.arithmetic.device, non_blocking=True)
+        targets = split.targets[indices].to(self.arithmetic.device, non_blocking=True)
+        return Batch(self.arithmetic.place(self.scaling(inputs)), targets)
+
+
+def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None) -> Parts:
+    """Build every part of a complete recipe; the global generators must be seeded by the caller (`randomness.isolated`).
+
+    Args:
+        recipe: A complete recipe.
+        data: Its data, loaded.
+        model: A built module to train instead of the one the recipe names.
+
+    Raises:
+        DeepforwardError: Whatever in the recipe does not fit: unknown names, options, shapes.
+    """
+    if recipe.validation:
+        train, validation = data.hold_out(recipe.validation, stream(recipe.seed, "split"))
+    else:
+        train, validation = data.train, None
+    scaling = Scaling.fit(recipe.scaling or "none", train.inputs)
+    objective = _construct("objective", recipe.objective or "", recipe.objective_options)
+    if not data.classes and objective.metric == "accuracy":
+        raise InvalidOption(f"objective '{recipe.objective}' needs classes but {data.name} has real targets; use squared-error")
+    outputs = objective.num_outputs(len(data.classes), data.shape)
+    example = scaling(train.inputs[: min(len(train), 64)])
+    if model is None:
+        model = build_model(recipe.model, recipe.model_options, data.shape, outputs)
+    if recipe.alterations:
+        model = alter(model, example, recipe.alterations, stream(recipe.seed, "model"))
+    check_shapes(model, example[:2], outputs)
+    arithmetic = choose(recipe, model, data.shape)
+    model = model.to(arithmetic.device)
+    if arithmetic.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  (missing in torch's annotations)
+    return Parts(
+        recipe=recipe,
+        data=data,
+        train=train,
+        validation=validation,
+        scaling=scaling.to(arithmetic.device),
+        model=model,
+        forward=torch.compile(model) if arithmetic.compile else model,
+        objective=objective.to(arithmetic.device),
+        optimizers={role: build_optimizer(recipe, model.get_submodule(role), arithmetic) for role in objective.roles},
+        arithmetic=arithmetic,
+    )
+
+
+def build_model(name: str, options: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    """The module that `name` (a card, or `file.py:factory`) makes for this data.
+
+    Raises:
+        UnknownName: No such card.
+        InvalidModel: The file or factory cannot be loaded, raises, or returns no module.
+        InvalidOption: The factory refuses an option.
+    """
+    if ":" in name:
+        factory = load_factory(name)
+        offered = {"input_shape": input_shape, "num_outputs": num_outputs, "num_classes": num_outputs}
+        accepted = _accepted(factory, offered)
+    else:
+        factory, accepted = catalogue.load("models", name), {"input_shape": input_shape, "num_outputs": num_outputs}
+    try:
+        inspect.signature(factory).bind(**accepted, **options)
+    except TypeError as error:
+        raise InvalidOption(f"model '{name}': {error}; it takes {inspect.signature(factory)}") from error
+    try:
+        model = factory(**accepted, **options)
+    except DeepforwardError:
+        raise
+    except Exception as error:
+        raise InvalidModel(f"factory of '{name}' raised {type(error).__name__}: {_first_line(error)}; mend it") from error
+    if not isinstance(model, nn.Module):
+        raise InvalidModel(f"factory of '{name}' returned {type(model).__name__}; expected a torch.nn.Module")
+    return model
+
+
+def load_factory(name: str) -> Callable[..., Any]:
+    """The callable that `file.py:factory` names. This runs the file: the only code that a user names to run.
+
+    Raises:
+        InvalidModel: No such file, the file raises, or it has no such callable.
+    """
+    path_text, _, attribute = name.rpartition(":")
+    path = Path(path_text)
+    if not path.is_file():
+        raise InvalidModel(f"model file '{path}' does not exist; expected file.py:factory or a listed name")
+    spec = importlib.util.spec_from_file_location(f"deepforward_user_{path.stem}", path.resolve())
+    if spec is None or spec.loader is None:
+        raise InvalidModel(f"model file '{path}' is not a Python file; expected file.py:factory")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickling inside the user's file look their module up here
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InvalidModel(f"model file '{path}' raised {type(error).__name__}: {_first_line(error)}; mend it") from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise InvalidModel(f"model file '{path}' has no callable '{attribute}'; expected file.py:factory")
+    return factory
+
+
+def build_optimizer(recipe: Recipe, module: nn.Module, arithmetic: Arithmetic) -> torch.optim.Optimizer:
+    """The recipe's optimiser over the parameters of `module` that require gradients.
+
+    Raises:
+        InvalidOption: Nothing to train, or the optimiser refuses an option.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if not parameters:
+        raise InvalidOption(f"model '{recipe.model}' has no parameter that requires a gradient; nothing can be trained")
+    kind = catalogue.load("optimizers", recipe.optimizer or "")
+    options = dict(recipe.optimizer_options or {})
+    if recipe.weight_decay:
+        options["weight_decay"] = recipe.weight_decay
+    if kind in _FUSED and arithmetic.device.type in ("cpu", "cuda"):
+        options.setdefault("fused", True)
+    rate = recipe.learning_rate if isinstance(recipe.learning_rate, (int, float)) else 0.0
+    try:
+        return kind(parameters, lr=rate, **options)
+    except (TypeError, ValueError) as error:
+        raise InvalidOption(f"optimizer '{recipe.optimizer}' refuses its options: {_first_line(error)}") from error
+
+
+def check_shapes(model: nn.Module, example: Tensor, num_outputs: int) -> None:
+    """Run two examples through the model and name the layer that does not fit.
+
+    Raises:
+        ShapeError: A layer refuses its input, or the output is not (2, num_outputs).
+    """
+    inside: list[str] = []
+    names = {module: name for name, module in model.named_modules()}
+
+    def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        shapes = ", ".join(str(tuple(x.shape)) for x in inputs if isinstance(x, Tensor))
+        inside.append(f"layer '{names.get(module, '?') or 'model'}' ({type(module).__name__}) got input of shape {shapes}")
+
+    def leave(module: nn.Module, inputs: object, output: object) -> None:
+        inside.pop()
+
+    handles = [hook for m in model.modules() for hook in (m.register_forward_pre_hook(enter), m.register_forward_hook(leave))]
+    modes = {module: module.training for module in model.modules()}
+    device = next((p.device for p in model.parameters()), example.device)
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            output = model(example.to(device))
+    except DeepforwardError:
+        raise
+    except Exception as error:
+        place = inside[-1] if inside else "the model"
+        wanted = f"make it fit examples of shape {tuple(example.shape[1:])}"
+        raise ShapeError(f"{place} and failed: {_first_line(error)}; {wanted}") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes.items():
+            module.training = training
+    if not isinstance(output, Tensor) or output.shape != (len(example), num_outputs):
+        got = tuple(output.shape[1:]) if isinstance(output, Tensor) else type(output).__name__
+        raise ShapeError(f"model gives {got} for each example; expected ({num_outputs},) for this data and objective")
+
+
+def _accepted(factory: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the offered arguments that a stranger's factory takes by name."""
+    parameters = inspect.signature(factory).parameters
+    return {name: value for name, value in offered.items() if name in parameters}
+
+
+def _construct(kind: str, name: str, options: Mapping[str, Any]) -> Any:
+    try:
+        return catalogue.load(f"{kind}s", name)(**options)
+    except TypeError as error:
+        raise InvalidOption(f"{kind} '{name}' refuses its options: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

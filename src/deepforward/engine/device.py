@@ -1,0 +1,100 @@
+"""Where and in which number format a run computes, decided by rule so that the same machine always decides the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from deepforward.engine.recipe import Recipe
+from deepforward.errors import InvalidOption
+
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How a run computes.
+
+    Attributes:
+        device: Device that holds model and data.
+        precision: `fp32`, `bf16` or `fp16`; parameters and their updates are always fp32.
+        channels_last: Whether images and convolution weights lie channels last in memory.
+        compile: Whether the model is compiled.
+    """
+
+    device: torch.device
+    precision: str
+    channels_last: bool
+    compile: bool
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """The block in which the forward pass runs."""
+        with torch.autocast(self.device.type, _TYPES[self.precision], enabled=self.precision != "fp32"):
+            yield
+
+    def place(self, inputs: Tensor) -> Tensor:
+        """`inputs` on the device, in the memory format of the model."""
+        placed = inputs.to(self.device, non_blocking=True)
+        return placed.to(memory_format=torch.channels_last) if self.channels_last and placed.dim() == 4 else placed
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is CUDA, then MPS, then CPU.
+
+    Raises:
+        InvalidOption: No such device on this machine.
+    """
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available = [f"cuda:{i}" for i in range(torch.cuda.device_count())] + available
+    if name == "auto":
+        return torch.device(available[0])
+    wanted = "cuda:0" if name == "cuda" else name
+    if wanted not in available:
+        raise InvalidOption(f"device '{name}' is not on this machine; expected auto or one of {', '.join(available)}")
+    return torch.device(wanted)
+
+
+def choose(recipe: Recipe, model: nn.Module, input_shape: tuple[int, ...]) -> Arithmetic:
+    """Fill the recipe's `auto` values for this machine and model.
+
+    Convolutions on images gain from bf16 and channels-last wherever the processor multiplies bf16 in hardware; small fully
+    connected networks are bound by dispatch and lose by the casts, so they stay in fp32 on a CPU.
+    """
+    device = choose_device(recipe.device)
+    convolutional = len(input_shape) == 3 and any(isinstance(module, nn.Conv2d) for module in model.modules())
+    precision = recipe.precision
+    if precision == "auto":
+        if device.type == "cuda":
+            precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        else:
+            precision = "bf16" if device.type == "cpu" and convolutional and cpu_multiplies_bf16() else "fp32"
+    if precision == "fp16" and device.type == "cpu":
+        raise InvalidOption("precision fp16 on the CPU trains slowly and overflows; use bf16 or fp32")
+    channels_last = convolutional if recipe.channels_last == "auto" else recipe.channels_last == "on"
+    return Arithmetic(device, precision, channels_last, recipe.compile == "on")
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether the processor has bf16 products in hardware (AMX or AVX512-BF16)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Use `count` threads for the block; 0 leaves torch's choice."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if count:
+            torch.set_num_threads(before)

@@ -1,0 +1,68 @@
+"""Scores of a model on a split, without touching it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from deepforward.data.dataset import Split
+from deepforward.engine.assembly import Parts
+from deepforward.engine.randomness import stream
+
+#: Examples a forward pass; large enough to fill the machine, small enough for its caches.
+_CHUNK = 512
+
+
+def evaluate(parts: Parts, split: Split) -> dict[str, float]:
+    """Metrics of the objective, averaged over the examples of `split`, the model in evaluation mode."""
+    rng = stream(parts.recipe.seed, "objective", parts.arithmetic.device.type)
+    sums: dict[str, Tensor] = {}
+    training = {module: module.training for module in parts.model.modules()}
+    parts.model.eval()
+    try:
+        with torch.inference_mode(), parts.arithmetic.autocast():
+            for start in range(0, len(split), _CHUNK):
+                batch = parts.batch(split, slice(start, start + _CHUNK))
+                for name, value in parts.objective.score(parts.model, batch, rng).items():
+                    sums[name] = sums[name] + value.double() if name in sums else value.double()
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    return {name: float(value) / len(split) for name, value in sums.items()}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a classifier says of each example.
+
+    Attributes:
+        probabilities: Softmax of the outputs, on the CPU.
+        targets: Right class of each example.
+    """
+
+    probabilities: Float[Tensor, "examples classes"]
+    targets: Int[Tensor, " examples"]
+
+    def confusion(self) -> Int[Tensor, "classes classes"]:
+        """Number of examples by right class (row) and class given (column)."""
+        classes = self.probabilities.shape[1]
+        pairs = self.targets * classes + self.probabilities.argmax(1)
+        return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+    def worst(self, count: int) -> Int[Tensor, " mistakes"]:
+        """Indices of the wrongly classified examples, the one with the least probability of its right class first."""
+        right = self.probabilities.gather(1, self.targets[:, None])[:, 0]
+        wrong = (self.probabilities.argmax(1) != self.targets).nonzero()[:, 0]
+        return wrong[right[wrong].argsort()][:count]
+
+
+def evaluate_examples(parts: Parts, split: Split) -> Evaluation:
+    """Run the model over `split` and keep what it says of each example."""
+    parts.model.eval()
+    with torch.inference_mode(), parts.arithmetic.autocast():
+        chunks = (parts.batch(split, slice(start, start + _CHUNK)) for start in range(0, len(split), _CHUNK))
+        outputs = [parts.model(chunk.inputs).float().cpu() for chunk in chunks]
+    return Evaluation(torch.cat(outputs).softmax(1), split.targets)

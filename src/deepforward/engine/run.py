@@ -1,0 +1,167 @@
+"""A Run: one folder that holds all that a recipe gave."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from deepforward.data import Dataset, Scaling, load
+from deepforward.engine import checkpoint
+from deepforward.engine.assembly import Parts, assemble
+from deepforward.engine.device import choose_device
+from deepforward.engine.evaluation import Evaluation, evaluate_examples
+from deepforward.engine.randomness import isolated
+from deepforward.engine.recipe import Recipe
+from deepforward.errors import RunMismatch
+from deepforward.files import write_whole
+from deepforward.instruments.readings import Readings
+
+
+@dataclass(eq=False)
+class Run:
+    """A run folder: recipe.json, history.jsonl, result.json, readings.json, checkpoints/, report.html.
+
+    Attributes:
+        folder: Where it lies.
+        recipe: The complete recipe.
+        data: The data, loaded again from its name when first asked for.
+    """
+
+    folder: Path
+    recipe: Recipe
+    given_data: Dataset | None = None
+
+    @classmethod
+    def open(cls, folder: str | Path, data: Dataset | None = None) -> Run:
+        """The run in `folder`, finished or not.
+
+        Raises:
+            RunMismatch: The folder holds no run.
+        """
+        path = Path(folder)
+        if not (path / "recipe.json").is_file():
+            raise RunMismatch(f"'{path}' is not a run folder (it has no recipe.json); give the --out of an earlier run")
+        return cls(path, Recipe.from_json((path / "recipe.json").read_text(encoding="utf-8")), data)
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The data of the recipe."""
+        return self.given_data or load(self.recipe.data)
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One mapping an epoch; a number that was not finite reads as NaN."""
+        path = self.folder / "history.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return [{key: math.nan if value is None else value for key, value in json.loads(line).items()} for line in lines]
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """Status, epochs, metrics, findings, seconds; {} while the run has not ended."""
+        path = self.folder / "result.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def update_result(self, **entries: Any) -> None:
+        """Add entries to result.json, keeping the others.
+
+        Raises:
+            WriteFailed: The file could not be written; the old one is intact.
+        """
+        write_whole(self.folder / "result.json", (json.dumps(self.result | entries, indent=1) + "\n").encode())
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Final metrics by name, e.g. `test/accuracy` (share in [0, 1]); NaN where one was not finite."""
+        return {name: math.nan if value is None else value for name, value in self.result.get("metrics", {}).items()}
+
+    @property
+    def readings(self) -> Readings | None:
+        """What the always-on instruments saw, or None if they were off."""
+        path = self.folder / "readings.json"
+        return Readings.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def parts(self, which: str = "best") -> Parts:
+        """The run's parts with the weights of its checkpoint `which` ("best" by validation loss, or "newest").
+
+        Raises:
+            CorruptCheckpoint: The checkpoint is missing or damaged.
+        """
+        folder = self.folder / "checkpoints"
+        name = which if checkpoint.exists(folder, which) else "newest"
+        tensors, _ = checkpoint.load(folder, name)
+        with isolated(self.recipe.seed, choose_device(self.recipe.device)):
+            parts = assemble(self.recipe, self.data)
+        load_tensors(parts, tensors)
+        parts.model.eval()
+        return parts
+
+    def model(self, which: str = "best") -> nn.Module:
+        """The trained module in evaluation mode; it takes scaled inputs (see `scaling`)."""
+        return self.parts(which).model
+
+    @property
+    def scaling(self) -> Scaling:
+        """The fitted scaling that the model's inputs must pass."""
+        return self.parts().scaling
+
+    def evaluation(self) -> Evaluation:
+        """What the run's model says of each test example."""
+        parts = self.parts()
+        return evaluate_examples(parts, self.data.test)
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the report as one HTML file (default: report.html in the folder) and return its path."""
+        from deepforward.engine.run_report import write_report  # noqa: PLC0415  (altair is loaded only when a report is made)
+
+        return write_report(self, Path(path) if path else self.folder / "report.html")
+
+
+def load_tensors(parts: Parts, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put the model, objective and scaling tensors of a checkpoint into `parts`."""
+    for name, module in (("model", parts.model), ("objective", parts.objective), ("scaling", parts.scaling)):
+        prefix = f"{name}/"
+        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        try:
+            module.load_state_dict(state)
+        except RuntimeError as error:
+            raise RunMismatch(
+                f"the checkpoint's {name} does not fit the one the recipe builds ({str(error).splitlines()[-1].strip()}); "
+                "was the model's file changed since?"
+            ) from error
+
+
+def prepare_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
+    """Make the run folder, or check that it holds this very recipe.
+
+    Raises:
+        RunMismatch: It holds another recipe, or this one without `resume`, or foreign files.
+        WriteFailed: It cannot be written.
+    """
+    if (folder / "recipe.json").is_file():
+        held = Recipe.from_json((folder / "recipe.json").read_text(encoding="utf-8"))
+        differing = held.differences(recipe)
+        if differing:
+            raise RunMismatch(f"'{folder}' holds another recipe (differs in {', '.join(differing)}); give another --out")
+        if not resume:
+            raise RunMismatch(f"'{folder}' already holds this run; continue it with --resume or give another --out")
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise RunMismatch(f"'{folder}' is not empty and holds no run; give another --out")
+    write_whole(folder / "recipe.json", recipe.to_json().encode())
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes, for the report and result.json."""
+    from deepforward import __version__  # noqa: PLC0415  (the package itself is only fully imported by now)
+
+    own = {"deepforward": __version__, "torch": torch.__version__}
+    return own | {"python": platform.python_version(), "machine": platform.machine()}
