@@ -8,7 +8,20 @@ import typer
 
 
 def command(name: Annotated[str, typer.Argument(help="A source that can be downloaded, such as mnist.")]) -> None:
-    """Download a data source into the user's cache folder, checking its checksum."""
+    """Download a data source into the user's cache folder, check it, and print where it lies."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+
     from deepforward.data import fetch
 
-    typer.echo(fetch(name))
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(file: str, done: int, total: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = bars.add_task(file)
+            bars.update(tasks[file], completed=done, total=total)
+
+        folder = fetch(name, progress=show)
+    typer.echo(folder)

@@ -28,26 +28,38 @@ def command(
 
 
 def _print(cards: list[catalogue.Card]) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     if not console.is_terminal:  # one line a card, for grep and cut
         for card in cards:
-            typer.echo("\t".join([card.kind, card.name, card.summary, card.source, _details(card.details)]))
+            typer.echo("\t".join([card.kind, card.name, card.summary, card.source, "; ".join(_details(card))]))
         return
     for kind in dict.fromkeys(card.kind for card in cards):
-        table = Table(title=kind, title_justify="left", title_style="bold", expand=True)
+        table = Table(title=kind, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_lines=True, expand=True)
         table.add_column("name", style="cyan", no_wrap=True)
-        for column in ("what it is", "source", "details"):
-            table.add_column(column, ratio=1)
+        table.add_column("what it is, and its source", ratio=5)
+        table.add_column("details", ratio=4)
         for card in cards:
             if card.kind == kind:
-                table.add_row(card.name, card.summary, card.source, _details(card.details))
+                text = Text.assemble(card.summary, "\n", (card.source, "dim"))
+                table.add_row(card.name, text, Text("\n".join(_details(card))))
         console.print(table)
 
 
-def _details(details: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{key}={json.dumps(value) if isinstance(value, (dict, list)) else value}" for key, value in details.items()
-    )
+def _details(card: catalogue.Card) -> list[str]:
+    """The card's other facts; nested tables, addresses and full citations are left to `--json`."""
+    return [
+        f"{key} {_inline(value)}"
+        for key, value in card.details.items()
+        if value and key not in {"citation", "url"} and not (isinstance(value, list) and isinstance(value[0], dict))
+    ]
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={_inline(item)}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
