@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +11,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
-from deepforward.errors import WriteFailed
+from deepforward.files import write_whole
 from deepforward.report.blocks import Block, Chart, Heading
 from deepforward.report.html import draw
 
@@ -82,26 +80,7 @@ def write(page: Page, path: str | Path) -> Path:
         WriteFailed: The disk is full, or the folder cannot be written; an older file is as it was.
     """
     path = Path(path)
-    text = render(page)
-    unfinished = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", encoding="utf-8", newline="\n", delete=False
-        ) as file:
-            unfinished = file.name
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(unfinished).chmod(0o644)
-        Path(unfinished).replace(path)
-    except OSError as error:
-        if unfinished:
-            Path(unfinished).unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise WriteFailed(
-            f"could not write {path}: {reason}; an older file there is unchanged; free space or choose another folder"
-        ) from error
+    write_whole(path, render(page).encode())
     return path
 
 
@@ -129,7 +108,7 @@ def _contents(headings: Sequence[Heading]) -> str:
 def _vega() -> str:
     import vl_convert  # noqa: PLC0415 - only a page with charts needs it
 
-    bundle: str = vl_convert.javascript_bundle(None)
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     return bundle.replace("\r", "").replace("</script", "<\\/script")
 
 

@@ -1,0 +1,20 @@
+"""Plain data -> charts, as blocks of a page. They are pure Vega-Lite; their colours come from the page."""
+
+from deepforward.report.figures.classes import confusion_matrix
+from deepforward.report.figures.comparison import paired_trials
+from deepforward.report.figures.curves import History, lines, quantities, training_curves
+from deepforward.report.figures.depth import depth_profile, heat_map
+from deepforward.report.figures.distribution import histogram, scatter
+
+__all__ = [
+    "History",
+    "confusion_matrix",
+    "depth_profile",
+    "heat_map",
+    "histogram",
+    "lines",
+    "paired_trials",
+    "quantities",
+    "scatter",
+    "training_curves",
+]

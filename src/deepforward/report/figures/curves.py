@@ -1,0 +1,145 @@
+"""Numbers along an axis: training curves, and lines with a band."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from deepforward.errors import ShapeError
+from deepforward.report.blocks import Chart
+from deepforward.report.figures.specification import (
+    MAX_ROWS,
+    by_name,
+    evenly,
+    quantitative,
+    significant,
+    spans_decades,
+    specification,
+)
+
+History = Sequence[Mapping[str, Any]]
+
+#: Dashes by split: training solid, held-out data broken.
+DASHES = {"train": [1, 0], "validation": [5, 3], "test": [2, 2]}
+
+
+def quantities(history: History) -> list[str]:
+    """What a history tells by split, in order of appearance: `train/loss` and `test/accuracy` give `loss` and `accuracy`."""
+    names = [key.partition("/")[2] for entry in history for key in entry if key.partition("/")[0] in DASHES]
+    return [name for name in dict.fromkeys(names) if name]
+
+
+def training_curves(runs: Mapping[str, History], quantity: str) -> Chart:
+    """One quantity by epoch, a line for each run and split.
+
+    Args:
+        runs: Name of the run -> one mapping an epoch, with keys `epoch` and `split/quantity`, as in history.jsonl.
+        quantity: `loss`, `accuracy`, ...: what follows the slash.
+
+    Returns:
+        A chart with runs told by colour and splits by dash; the axis is logarithmic if the values are positive and span
+        decades. Values that are not finite are left out and the caption says where they began.
+    """
+    rows: list[dict[str, Any]] = []
+    broken = []
+    for run, history in runs.items():
+        for split in DASHES:
+            points = _points(history, f"{split}/{quantity}")
+            finite = [(epoch, value) for epoch, value in points if math.isfinite(value)]
+            if len(finite) < len(points):
+                first = next(epoch for epoch, value in points if not math.isfinite(value))
+                broken.append(f"The {split} {quantity}{f' of {run}' if run else ''} is not finite from epoch {first} on.")
+            for i in evenly(len(finite), MAX_ROWS // (len(DASHES) * len(runs))):
+                epoch, value = finite[i]
+                rows.append({"epoch": epoch, "value": significant(value), "split": split, "run": run})
+
+    splits = [split for split in DASHES if any(row["split"] == split for row in rows)]
+    many = len(runs) > 1
+    dash = {
+        "field": "split",
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": splits, "range": [DASHES[split] for split in splits]},
+        "legend": {"symbolType": "stroke", "symbolSize": 300} if len(splits) > 1 else None,
+    }
+    spec = specification(
+        rows,
+        240,
+        mark={"type": "line", "point": {"size": 22} if len(rows) <= 90 else False},
+        encoding={
+            "x": {**quantitative("epoch", "epoch"), "axis": {"tickMinStep": 1, "format": "d"}},
+            "y": quantitative("value", quantity.replace("_", " "), log=spans_decades([row["value"] for row in rows])),
+            "color": by_name("run", list(runs)) if many else by_name("split", splits) | {"legend": None},
+            "strokeDash": dash,
+            "tooltip": [{"field": "run"}] * many
+            + [{"field": "split"}, {"field": "epoch"}, {"field": "value", "title": quantity}],
+        },
+    )
+    last = {(row["run"], row["split"]): row["value"] for row in rows}
+    ends = "; ".join(f"{' '.join(filter(None, key))} ends at {value:.4g}" for key, value in last.items())
+    return Chart(spec, alt=f"{quantity} by epoch. {ends}".strip(), caption=" ".join(broken), half=True)
+
+
+def _points(history: History, key: str) -> list[tuple[float, float]]:
+    """Epoch and value of each entry that has `key`; None is what JSON keeps of a number that was not finite."""
+    entries = [(entry.get("epoch", i + 1), entry[key]) for i, entry in enumerate(history) if key in entry]
+    return [(epoch, math.nan if value is None else float(value)) for epoch, value in entries]
+
+
+def lines(
+    x: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    *,
+    x_title: str,
+    y_title: str,
+    bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+    log_x: bool = False,
+    log_y: bool = False,
+    caption: str = "",
+) -> Chart:
+    """Lines over a common axis, with a band around each where one is given.
+
+    Args:
+        x: Positions.
+        series: Name -> values at the positions; values that are not finite, and on a logarithmic axis not positive, are gaps.
+        x_title: Title of the first axis, with its unit.
+        y_title: Title of the second axis, with its unit.
+        bands: Name -> lower and upper values at the positions.
+        log_x: Whether the first axis is logarithmic.
+        log_y: Whether the second axis is logarithmic.
+        caption: What to see in it.
+
+    Raises:
+        ShapeError: A series or band is longer or shorter than `x`.
+    """
+    bands = bands or {}
+    for name, values in [*series.items(), *((name, side) for name, band in bands.items() for side in band)]:
+        if len(values) != len(x):
+            raise ShapeError(f"got {len(values)} values in '{name}'; expected {len(x)}, one for each position")
+    rows = []
+    for i in evenly(len(x), MAX_ROWS // max(len(series), 1)):
+        for name, values in series.items():
+            low, high = (band[i] for band in bands.get(name, (values, values)))
+            numbers = [drawable(number, log_y) for number in (values[i], low, high)]
+            rows.append({"x": significant(x[i]), "series": name, **dict(zip(("y", "low", "high"), numbers, strict=True))})
+    color = by_name("series", list(series))
+    x_axis, y_axis = quantitative("x", x_title, log_x), quantitative("y", y_title, log_y)
+    band = {
+        "mark": {"type": "area", "opacity": 0.22},
+        "encoding": {"x": x_axis, "y": {**y_axis, "field": "low"}, "y2": {"field": "high"}, "color": color},
+    }
+    tooltip = [{"field": "series"}, {"field": "x", "title": x_title}, {"field": "y", "title": y_title}]
+    line = {
+        "mark": {"type": "line", "point": {"size": 22} if len(rows) <= 90 else False},
+        "encoding": {"x": x_axis, "y": y_axis, "color": color, "tooltip": tooltip},
+    }
+    alt = f"{y_title} over {x_title}: {', '.join(series)}"
+    return Chart(specification(rows, 280, layer=[band, line] if bands else [line]), alt=alt, caption=caption)
+
+
+def drawable(x: float, log: bool) -> float | None:
+    """`x`, or None where an axis has no place for it."""
+    return significant(x) if np.isfinite(x) and (x > 0 or not log) else None

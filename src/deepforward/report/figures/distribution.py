@@ -1,0 +1,95 @@
+"""How numbers are spread: histogram and scatter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from deepforward.errors import ShapeError
+from deepforward.report.blocks import Chart
+from deepforward.report.figures.curves import drawable
+from deepforward.report.figures.specification import MAX_ROWS, by_name, evenly, quantitative, significant, specification
+
+
+def histogram(values: Sequence[float] | np.ndarray, *, quantity: str, bins: int = 40, caption: str = "") -> Chart:
+    """Counts in bins of equal width; values that are not finite are counted in the caption.
+
+    Args:
+        values: Numbers.
+        quantity: What they are, with the unit.
+        bins: Number of bins over their range.
+        caption: What to see in it.
+    """
+    array = np.asarray(values, dtype=np.float64).ravel()
+    finite = array[np.isfinite(array)]
+    counts, edges = np.histogram(finite, bins) if len(finite) else (np.zeros(0, int), np.zeros(1))
+    rows = [
+        {"from": significant(low), "to": significant(high), "count": int(count)}
+        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+    ]
+    spec = specification(
+        rows,
+        220,
+        mark={"type": "bar"},
+        encoding={
+            "x": quantitative("from", quantity) | {"bin": {"binned": True}},
+            "x2": {"field": "to"},
+            "y": quantitative("count", "count", zero=True),
+            "tooltip": [{"field": "from"}, {"field": "to"}, {"field": "count"}],
+        },
+    )
+    lost = len(array) - len(finite)
+    note = f"{lost} values that are not finite are left out." if lost else ""
+    return Chart(spec, alt=f"Histogram of {len(finite)} values of {quantity}", caption=f"{caption} {note}".strip(), half=True)
+
+
+def scatter(
+    x: Sequence[float] | np.ndarray,
+    y: Sequence[float] | np.ndarray,
+    *,
+    x_title: str,
+    y_title: str,
+    groups: Sequence[str] | None = None,
+    log_x: bool = False,
+    log_y: bool = False,
+    caption: str = "",
+) -> Chart:
+    """Points in the plane, coloured and shaped by group: phases, trade-offs, embeddings.
+
+    Args:
+        x: First coordinates; a point that has no place on the axes is left out.
+        y: Second coordinates.
+        x_title: Title of the first axis, with its unit.
+        y_title: Title of the second axis, with its unit.
+        groups: Group of each point.
+        log_x: Whether the first axis is logarithmic.
+        log_y: Whether the second axis is logarithmic.
+        caption: What to see in it.
+
+    Raises:
+        ShapeError: The coordinates and groups are not of one length.
+    """
+    groups = groups if groups is not None else [""] * len(x)
+    if not len(x) == len(y) == len(groups):
+        raise ShapeError(f"got {len(x)} x, {len(y)} y and {len(groups)} groups; expected one of each a point")
+    kept = evenly(len(x), MAX_ROWS)
+    points = [(drawable(x[i], log_x), drawable(y[i], log_y), groups[i]) for i in kept]
+    rows = [{"x": a, "y": b, "group": group} for a, b, group in points if a is not None and b is not None]
+    names = list(dict.fromkeys(groups))
+    shape = {"field": "group", "type": "nominal", "title": None, "scale": {"domain": names}}
+    spec = specification(
+        rows,
+        320,
+        mark={"type": "point", "filled": True, "size": 36, "opacity": 0.8},
+        encoding={
+            "x": quantitative("x", x_title, log_x),
+            "y": quantitative("y", y_title, log_y),
+            "color": by_name("group", names),
+            "shape": shape if len(names) > 1 else {"value": "circle"},
+            "tooltip": [{"field": "group"}] * (len(names) > 1)
+            + [{"field": "x", "title": x_title}, {"field": "y", "title": y_title}],
+        },
+    )
+    note = f"{len(kept)} of {len(x)} points, evenly thinned." if len(kept) < len(x) else ""
+    return Chart(spec, alt=f"{y_title} against {x_title}, {len(rows)} points", caption=f"{caption} {note}".strip())

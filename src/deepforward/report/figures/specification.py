@@ -1,0 +1,48 @@
+"""What all charts share: the frame of a Vega-Lite specification, and thinning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+
+#: Rows that one chart may hold; figures thin their data to it and say so, so that a page stays small.
+MAX_ROWS = 5000
+
+
+def specification(values: Sequence[Mapping[str, Any]], height: int, **parts: Any) -> dict[str, Any]:
+    """A specification as wide as its place, with its data inside."""
+    return {"$schema": SCHEMA, "width": "container", "height": height, "data": {"values": list(values)}, **parts}
+
+
+def evenly(count: int, limit: int) -> list[int]:
+    """At most `limit` of the indices 0..count-1, evenly spread, first and last among them."""
+    if count <= limit:
+        return list(range(count))
+    return np.linspace(0, count - 1, limit).round().astype(int).tolist()
+
+
+def significant(x: float) -> float:
+    """`x` with the five significant digits that a chart can show."""
+    return float(f"{x:.5g}")
+
+
+def spans_decades(values: Sequence[float]) -> bool:
+    """Whether positive values range so far that a logarithmic axis shows them better."""
+    return bool(values) and min(values) > 0 and max(values) > 50 * min(values)
+
+
+def quantitative(field: str, title: str, log: bool = False, zero: bool = False) -> dict[str, Any]:
+    """The encoding of a number by position."""
+    scale = {"type": "log", "nice": False} if log else {"zero": zero}
+    axis = {"format": "~g"} if log else {}
+    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
+
+
+def by_name(field: str, names: Sequence[str]) -> dict[str, Any]:
+    """Colour by name in the order of `names`; a single name needs no legend."""
+    encoding = {"field": field, "type": "nominal", "title": None, "scale": {"domain": list(names), "range": "category"}}
+    return encoding if len(names) > 1 else encoding | {"legend": None}
