@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook("deepforward", "beartype.beartype")  # before anything imports deepforward
+sys.path.insert(0, str(Path(__file__).parent))  # for typecheck.py
+install_import_hook("deepforward", "typecheck.check")  # before anything imports deepforward
 
 import torch  # noqa: E402 - the hook comes first
 

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -34,7 +33,7 @@ class Display:
             self._bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
             self._task = self._bar.add_task(title, total=steps, completed=done, state="")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Display:
         if self._bar is not None:
             self._bar.start()
         return self
