@@ -1,0 +1,1 @@
+"""The lecture's claims, one a file, as experiments that are measured, checked and drawn."""

@@ -9,8 +9,20 @@ from typing import Any, ClassVar
 
 import torch
 
+from deepforward.report.blocks import Block
+
 #: A table of measurements: column name -> values, all columns of one length. Plain values, so that it is cached as JSON.
 Table = Mapping[str, Sequence[Any]]
+
+
+def from_rows(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table from its rows, which all have the same keys; at least one row."""
+    return {column: [row[column] for row in rows] for column in rows[0]}
+
+
+def to_rows(table: Table) -> list[dict[str, Any]]:
+    """The rows of a table, inverse of `from_rows`."""
+    return [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -58,8 +70,8 @@ class Claim(ABC):
         """Hold the table's numbers against their bounds."""
 
     @abstractmethod
-    def draw(self, table: Table) -> list[Mapping[str, Any]]:
-        """Figures as blocks of a report page (see `deepforward.report.page`)."""
+    def draw(self, table: Table) -> list[Block]:
+        """Figures and tables as blocks of a report page."""
 
     @abstractmethod
     def refutation(self) -> Table:

@@ -46,9 +46,9 @@ class SimplifiedRecurrence:
         ShapeError: The three are not vectors of one length.
     """
 
-    weights: Float[Tensor, ...]
-    gains: Float[Tensor, ...]
-    inputs: Float[Tensor, ...]
+    weights: Float[Tensor, "*weights"]
+    gains: Float[Tensor, "*gains"]
+    inputs: Float[Tensor, "*inputs"]
     activation: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
