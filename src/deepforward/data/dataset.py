@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+from deepforward.data.splitting import stratified
+from deepforward.errors import InvalidData
 
 
 class Batch(NamedTuple):
@@ -15,9 +19,9 @@ class Batch(NamedTuple):
     targets: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
-    """Raw examples: `inputs` (examples, *shape) as stored (uint8 stays uint8), `targets` (examples,) int64 class or float32 value."""
+    """Raw examples: `inputs` (examples, *shape) as stored (uint8 stays uint8), `targets` (examples,) int64 or float32."""
 
     inputs: Tensor
     targets: Tensor
@@ -25,10 +29,26 @@ class Split:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    def __repr__(self) -> str:
+        shape, dtype = tuple(self.inputs.shape[1:]), str(self.inputs.dtype).removeprefix("torch.")
+        return f"Split of {len(self)} examples of shape {shape} {dtype}"
 
-@dataclass(frozen=True)
+    def select(self, indices: Tensor) -> Split:
+        """The examples at `indices` (int64), in that order."""
+        return Split(self.inputs[indices], self.targets[indices])
+
+
+class Splits(NamedTuple):
+    """What the function behind a source card returns; `load` adds name, licence and citation and makes it a `Dataset`."""
+
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data source, loaded.
+    """A data source, loaded and checked: no Dataset holds NaN, a label without a class, one class only or an empty split.
 
     Attributes:
         name: The specification that loads it again, e.g. `rings?noise=0.05`.
@@ -37,6 +57,9 @@ class Dataset:
         classes: Class names by index; empty for regression targets.
         licence: Licence of the data.
         citation: Who to cite.
+
+    Raises:
+        InvalidData: The content cannot be used; the message names split, example and position.
     """
 
     name: str
@@ -46,7 +69,78 @@ class Dataset:
     licence: str = ""
     citation: str = ""
 
+    def __post_init__(self) -> None:
+        for where, split in (("train", self.train), ("test", self.test)):
+            _check_lengths(f"{self.name}: {where} split", split)
+            _check_finite(f"{self.name}: {where} inputs", split.inputs)
+            if self.classes:
+                _check_labels(f"{self.name}: {where} targets", split.targets, self.classes)
+            else:
+                _check_finite(f"{self.name}: {where} targets", split.targets)
+        if self.train.inputs.shape[1:] != self.test.inputs.shape[1:]:
+            got = f"train examples of shape {self.shape} and test examples of shape {tuple(self.test.inputs.shape[1:])}"
+            raise InvalidData(f"{self.name}: got {got}, expected one shape")
+        if self.classes and self.train.targets.min() == self.train.targets.max():
+            only = self.classes[int(self.train.targets[0])]
+            raise InvalidData(
+                f"{self.name}: got one class ('{only}') in the train split, expected at least 2; add another class"
+            )
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one example, channels first: (channels, height, width) for images, (features,) for tables."""
         return tuple(self.train.inputs.shape[1:])
+
+    def hold_out(self, share: float, rng: torch.Generator) -> tuple[Split, Split]:
+        """Part the training split, class by class, into (rest, held out).
+
+        Args:
+            share: Share of the examples of each class to hold out, in (0, 1); every class keeps at least one in the rest.
+            rng: Chooses the examples; the same state chooses the same ones.
+
+        Raises:
+            InvalidOption: `share` is outside (0, 1).
+            InvalidData: `share` of these examples is none.
+        """
+        rest, held = stratified(self.train.targets, share, rng)
+        return self.train.select(rest), self.train.select(held)
+
+    def __repr__(self) -> str:
+        dtype = str(self.train.inputs.dtype).removeprefix("torch.")
+        sizes = f"{len(self.train)} train + {len(self.test)} test examples of shape {self.shape} {dtype}"
+        return f"{self.name}: {sizes}\n  {self._targets_in_words()}"
+
+    def _targets_in_words(self) -> str:
+        if not self.classes:
+            return f"targets from {float(self.train.targets.min()):.4g} to {float(self.train.targets.max()):.4g}"
+        shown = self.classes if len(self.classes) <= 12 else (*self.classes[:10], "...", self.classes[-1])
+        return f"{len(self.classes)} classes: {', '.join(shown)}"
+
+
+def _check_lengths(place: str, split: Split) -> None:
+    if len(split.inputs) != len(split.targets):
+        raise InvalidData(f"{place}: got {len(split.inputs)} inputs and {len(split.targets)} targets, expected as many of each")
+    if len(split) == 0 or split.inputs.numel() == 0:
+        raise InvalidData(f"{place}: got no examples, expected at least one; add data or change the share of the test split")
+
+
+def _check_finite(place: str, values: Tensor) -> None:
+    if not values.is_floating_point() or bool(values.isfinite().all()):
+        return
+    example, *position = values.isfinite().logical_not().nonzero()[0].tolist()
+    where = f"example {example}" + (f", position {tuple(position)}" if position else "")
+    got = float(values[(example, *position)])
+    raise InvalidData(f"{place}: got {got} at {where}, expected finite numbers; remove or repair that example")
+
+
+def _check_labels(place: str, labels: Tensor, classes: tuple[str, ...]) -> None:
+    if labels.dtype != torch.int64 or labels.ndim != 1:
+        got = f"{labels.dtype} of shape {tuple(labels.shape)}"
+        raise InvalidData(f"{place}: got {got}, expected one int64 class index an example")
+    wrong = ((labels < 0) | (labels >= len(classes))).nonzero()
+    if len(wrong):
+        example = int(wrong[0])
+        expected = f"0 to {len(classes) - 1}"
+        raise InvalidData(
+            f"{place}: got label {int(labels[example])} at example {example}, expected {expected}; correct the label"
+        )

@@ -1,0 +1,111 @@
+"""The idx format of MNIST: two zero bytes, type, number of axes, their lengths (32 bit, big endian), values in row order."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepforward.data.dataset import Split, Splits
+from deepforward.data.images import resize
+from deepforward.data.spec import Count, Seed
+from deepforward.errors import CorruptData, DataUnavailable, InvalidData, InvalidOption
+
+_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_TEST_PREFIXES = ("t10k", "test")
+
+
+def read_idx(path: Path) -> Tensor:
+    """The tensor in one idx file, plain or gzip-compressed, with the value type it was written in.
+
+    Raises:
+        DataUnavailable: The file cannot be read.
+        CorruptData: It is cut short, too long, no idx file, or its compression is broken.
+    """
+    content = _content(path)
+    if len(content) < 4:
+        raise CorruptData(f"{path}: got {len(content)} bytes, expected an idx file; fetch it again")
+    zeros, kind, axes = struct.unpack(">HBB", content[:4])
+    if zeros or kind not in _TYPES or not axes:
+        raise CorruptData(f"{path}: got magic number 0x{content[:4].hex()}, expected 0x0000, a type and the number of axes")
+    start = 4 + 4 * axes
+    shape = struct.unpack(f">{axes}I", content[4:start]) if len(content) >= start else ()
+    dtype = np.dtype(_TYPES[kind])
+    size = start + math.prod(shape) * dtype.itemsize
+    if len(content) != size or not shape:
+        raise CorruptData(f"{path}: got {len(content)} bytes, expected {size} by its header; fetch it again")
+    values = np.frombuffer(content, dtype, offset=start).reshape(shape)
+    return torch.from_numpy(values.astype(dtype.newbyteorder("="), copy=True))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise CorruptData(f"{path}: does not decompress ({error}); fetch it again") from None
+    except OSError as error:
+        raise DataUnavailable(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def idx(
+    path: Path, *, train: Count | None = None, test: Count | None = None, size: Count | None = None, seed: Seed = 0
+) -> Splits:
+    """Labelled images or feature rows from a folder with the four files of MNIST's layout, plain or `.gz`.
+
+    The files are `train-images*`, `train-labels*`, and `t10k-` or `test-` of the same. Classes are the labels 0, 1, ... that
+    the training split knows.
+
+    Args:
+        path: The folder.
+        train: Number of training examples to keep, drawn by `seed`; a smaller number keeps a part of a larger one.
+        test: The same for the test split.
+        size: Height and width in pixels to resize images to, by antialiased bilinear interpolation.
+        seed: Chooses the examples kept.
+    """
+    if not path.is_dir():
+        raise DataUnavailable(f"{path}: no such folder; write idx:DIR with the folder of the idx files")
+    splits = []
+    for prefixes, keep in ((("train",), train), (_TEST_PREFIXES, test)):
+        split = _keep(_read_split(path, prefixes), keep, seed, f"{path}: {prefixes[0]}")
+        splits.append(split if size is None else Split(resize(split.inputs, size), split.targets))
+    classes = tuple(str(label) for label in range(int(splits[0].targets.max()) + 1))
+    return Splits(splits[0], splits[1], classes)
+
+
+def _read_split(folder: Path, prefixes: tuple[str, ...]) -> Split:
+    images_path, labels_path = _find(folder, prefixes, "images"), _find(folder, prefixes, "labels")
+    images, labels = read_idx(images_path), read_idx(labels_path)
+    if labels.ndim != 1 or labels.is_floating_point():
+        raise CorruptData(f"{labels_path}: got {labels.ndim} axes of {labels.dtype}, expected one axis of whole numbers")
+    if len(images) != len(labels):
+        raise InvalidData(f"{images_path}: got {len(images)} images and {len(labels)} labels, expected as many of each")
+    if not len(images) or images.ndim == 1:
+        raise InvalidData(
+            f"{images_path}: got shape {tuple(images.shape)}, expected (examples, height, width), none of them zero"
+        )
+    if images.ndim == 3:
+        images = images.unsqueeze(1)
+    return Split(images if images.dtype == torch.uint8 else images.float(), labels.long())
+
+
+def _find(folder: Path, prefixes: tuple[str, ...], content: str) -> Path:
+    for prefix in prefixes:
+        found = sorted(path for path in folder.glob(f"{prefix}-{content}*") if path.suffix != ".part")
+        if found:
+            return found[0]
+    raise DataUnavailable(f"{folder}: got no file {prefixes[0]}-{content}*, expected one in idx format, plain or .gz")
+
+
+def _keep(split: Split, count: int | None, seed: int, place: str) -> Split:
+    if count is None:
+        return split
+    if count > len(split):
+        raise InvalidOption(f"{place}: got {count} examples to keep, expected at most {len(split)}")
+    return split.select(torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count])

@@ -1,0 +1,91 @@
+"""One image at a time: from a file of any size and mode to uint8 pixels, and resizing whole tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Shaped, UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional
+
+from deepforward.errors import CorruptData, InvalidData
+
+_GREY = {"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"}
+_EXIF_ORIENTATION, _TRANSPOSED = 0x0112, range(5, 9)
+
+
+def describe(path: Path) -> tuple[int, int, bool]:
+    """Height, width and whether it is grey, from the head of the file, as it is to be seen (EXIF orientation applied).
+
+    Raises:
+        CorruptData: The file is no image.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        # PNG reads all pixels in search of EXIF that its head does not hold.
+        is_known = image.format != "PNG" or "exif" in image.info
+        if is_known and image.getexif().get(_EXIF_ORIENTATION) in _TRANSPOSED:
+            width, height = height, width
+        return height, width, image.mode in _GREY
+
+
+def decode(path: Path, height: int, width: int, *, is_grey: bool) -> UInt8[np.ndarray, "channel height width"]:
+    """The pixels, upright, on white where transparent, cropped in the middle to the aspect ratio asked for, and resized.
+
+    Sixteen bits become the upper eight. Of an animation the first frame counts.
+
+    Raises:
+        CorruptData: The file does not decode.
+        InvalidData: It has 32 bits a pixel, whose range is anybody's guess.
+    """
+    try:
+        with _opened(path) as image:
+            mode, side = "L" if is_grey else "RGB", 2 * max(height, width)
+            image.draft(mode, (side, side))
+            upright = ImageOps.exif_transpose(image)
+            flat = _on_white(_eight_bits(upright, path)).convert(mode)
+            if flat.size != (width, height):
+                flat = ImageOps.fit(flat, (width, height), Image.Resampling.BILINEAR)
+            pixels = np.asarray(flat)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, (CorruptData, InvalidData)):
+            raise
+        raise CorruptData(f"{path}: does not decode as an image ({error}); repair or remove it") from None
+    return pixels[None] if is_grey else pixels.transpose(2, 0, 1)
+
+
+def resize(images: Shaped[Tensor, "examples channel rows columns"], size: int) -> Shaped[Tensor, "examples channel size size"]:
+    """Square images by antialiased bilinear interpolation; uint8 stays uint8, rounded."""
+    if images.ndim != 4:
+        raise InvalidData(f"got examples of shape {tuple(images.shape[1:])}, expected images to resize; drop the option size")
+    parts = []
+    for start in range(0, len(images), 4096):
+        chunk = images[start : start + 4096].float()
+        values = functional.interpolate(chunk, (size, size), mode="bilinear", antialias=True)
+        parts.append(values.round().clamp(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else values)
+    return torch.cat(parts)
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise CorruptData(f"{path}: got a file that is no image, expected PNG, JPEG or the like; repair or remove it") from None
+
+
+def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise InvalidData(f"{path}: got 32 bits a pixel (mode {image.mode}), expected 8 or 16; convert it")
+    return image
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image
+    colours = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)

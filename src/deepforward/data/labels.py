@@ -1,0 +1,60 @@
+"""Targets as they stand in a file, turned into class indices or values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepforward.errors import InvalidData
+
+Task = Literal["auto", "classification", "regression"]
+
+#: More distinct whole numbers than this in floating point are taken for measurements, not for classes.
+_MOST_CLASSES = 20
+
+
+def is_classification(targets: np.ndarray, task: Task) -> bool:
+    """Whether targets are classes: text, booleans and integers are, floating point only if whole with at most 20 values."""
+    if task != "auto":
+        return task == "classification"
+    if targets.dtype.kind != "f":
+        return True
+    return bool((targets == np.round(targets)).all()) and len(np.unique(targets)) <= _MOST_CLASSES
+
+
+def encoder(place: str, targets: np.ndarray, task: Task) -> tuple[Callable[[np.ndarray], Tensor], tuple[str, ...]]:
+    """A function from targets to int64 indices of the distinct values in `targets`, and their names; or to float32 values.
+
+    Raises:
+        InvalidData: Regression on text; or, from the function, a value that `targets` lacks.
+    """
+    if not is_classification(targets, task):
+        if targets.dtype.kind not in "biuf":
+            raise InvalidData(f"{place}: got text as target of a regression, expected numbers; use task=classification")
+        return _values, ()
+    known = np.unique(targets)
+
+    def indices(values: np.ndarray) -> Tensor:
+        found = np.searchsorted(known, values).clip(max=len(known) - 1)
+        wrong = np.flatnonzero(known[found] != values)
+        if len(wrong):
+            expected = ", ".join(map(_name, known[:10])) + (", ..." if len(known) > 10 else "")
+            got = f"label {_name(values[wrong[0]])} at example {wrong[0]}"
+            raise InvalidData(f"{place}: got {got}, which no training example has, expected one of {expected}")
+        return torch.from_numpy(found.astype(np.int64))
+
+    return indices, tuple(map(_name, known))
+
+
+def _values(targets: np.ndarray) -> Tensor:
+    return torch.from_numpy(targets.astype(np.float32))
+
+
+def _name(value: np.generic) -> str:
+    if isinstance(value, np.floating) and float(value).is_integer():
+        return str(int(value))
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,38 @@
+"""Parting examples in two, class by class."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int64, Shaped
+from torch import Tensor
+
+from deepforward.errors import InvalidData, InvalidOption
+
+
+def stratified(
+    targets: Shaped[Tensor, " examples"], share: float, rng: torch.Generator
+) -> tuple[Int64[Tensor, " rest"], Int64[Tensor, " held"]]:
+    """Indices of (rest, held out), each ascending: of a class of c examples, round(share c) but at most c - 1 are held out.
+
+    Targets in floating point (regression) count as one class.
+
+    Args:
+        targets: Class indices, or values of a regression.
+        share: Share to hold out, in (0, 1).
+        rng: Chooses the examples.
+
+    Raises:
+        InvalidOption: `share` is outside (0, 1).
+        InvalidData: No example would be held out.
+    """
+    if not 0 < share < 1:
+        raise InvalidOption(f"got a share of {share:g}, expected a number between 0 and 1, ends excluded")
+    labels = torch.zeros(len(targets), dtype=torch.int64) if targets.is_floating_point() else targets.cpu()
+    is_held = torch.zeros(len(labels), dtype=torch.bool)
+    for label in torch.unique(labels):
+        members = (labels == label).nonzero().flatten()
+        order = torch.randperm(len(members), generator=rng)
+        is_held[members[order[: min(round(share * len(members)), len(members) - 1)]]] = True
+    if not is_held.any():
+        raise InvalidData(f"got {len(labels)} examples, too few to hold out a share of {share:g}; add data or raise the share")
+    return is_held.logical_not().nonzero().flatten(), is_held.nonzero().flatten()
