@@ -2,6 +2,7 @@
 
 from deepforward.report.blocks import Advice, Block, Chart, Code, Facts, Heading, Images, Table, Text, Tone, Verdict
 from deepforward.report.page import Page, render, write
+from deepforward.report.run_page import RunRecord, run_page
 
 __all__ = [
     "Advice",
@@ -12,10 +13,12 @@ __all__ = [
     "Heading",
     "Images",
     "Page",
+    "RunRecord",
     "Table",
     "Text",
     "Tone",
     "Verdict",
     "render",
+    "run_page",
     "write",
 ]

@@ -106,12 +106,14 @@ class Table:
         rows: Cells in the order of `columns`; None and NaN are shown as a dash.
         formats: Column title -> format specification of Python (`.3f`, `+.1%`) for the numbers in it.
         caption: What the table shows.
+        half: Whether half the page's width is enough on a wide screen.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     formats: Mapping[str, str] = field(default_factory=dict)
     caption: str = ""
+    half: bool = False
 
     def __post_init__(self) -> None:
         for i, row in enumerate(self.rows):

@@ -101,11 +101,9 @@ def _(block: Table) -> str:
         + "</tr>"
         for row in block.rows
     )
+    table = f"<table>{_caption(block.caption)}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     label = escape(block.caption or "Table")
-    return (
-        f'<div class="table" tabindex="0" role="region" aria-label="{label}"><table>{_caption(block.caption)}'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    return f'<div class="table{_half(block.half)}" tabindex="0" role="region" aria-label="{label}">{table}</div>'
 
 
 def _is_numeric(table: Table, column: int) -> bool:
