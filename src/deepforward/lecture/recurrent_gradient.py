@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from deepforward.lecture.claim import Check, Claim, Table, from_rows, to_rows
-from deepforward.lecture.figures import lines
 from deepforward.report.blocks import Block
+from deepforward.report.figures import lines
 from deepforward.theory.recurrence import SimplifiedRecurrence, gains_nearing_one
 
 #: Kind of gains -> how they are drawn, `count` of them.
@@ -72,16 +72,15 @@ class RecurrentGradient(Claim):
 
     def draw(self, table: Table) -> list[Block]:
         """The gradient that reaches the first step against depth."""
-        rows = [{**row, "|dh_t/dh_1|": row["gradient"]} for row in to_rows(table)]
+        series = {kind: [r["gradient"] for r in to_rows(table) if r["gains"] == kind] for kind in GAINS}
         return [
             lines(
-                rows,
-                x="steps",
-                y="|dh_t/dh_1|",
-                color="gains",
+                sorted(set(table["steps"])),
+                series,
+                x_title="steps t",
+                y_title="|dh_t / dh_1|",
                 log_x=True,
                 log_y=True,
-                alt="Gradient that reaches the first step against the number of steps, for five kinds of gains",
                 caption="Gains bounded away from 1 make the gradient vanish or explode; gains that soon near 1 do neither.",
             )
         ]
