@@ -1,0 +1,169 @@
+"""Initialisation of existing modules in place, with explicit randomness.
+
+Each function draws the weights of every Linear and Conv layer inside a module and sets their biases to zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deepforward.errors import NoEffect
+from deepforward.layers.criticality import Criticality, critical_point
+from deepforward.layers.recognition import AFFINE
+from deepforward.layers.wiring import trace
+
+
+def fan_in(weight: Float[Tensor, "outputs inputs *kernel"]) -> int:
+    """Terms in the sum that makes one output: inputs times the kernel's size."""
+    return weight[0].numel()
+
+
+def fan_out(weight: Float[Tensor, "outputs inputs *kernel"]) -> int:
+    """Sums that one input takes part in: outputs times the kernel's size."""
+    return weight.shape[0] * weight[0, 0].numel()
+
+
+def _affine_layers(module: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
+    for child in module.modules():
+        if isinstance(child, AFFINE):
+            yield child.weight, child.bias
+
+
+def _normal(module: nn.Module, rng: torch.Generator, variance: Callable[[Tensor], float]) -> None:
+    with torch.no_grad():
+        for weight, bias in _affine_layers(module):
+            weight.normal_(0.0, math.sqrt(variance(weight)), generator=rng)
+            if bias is not None:
+                bias.zero_()
+
+
+def he_(module: nn.Module, rng: torch.Generator) -> None:
+    """Var W = 2/fan_in, which keeps the second moment through ReLU.
+
+    Source:
+        He, Zhang, Ren, Sun 2015, Delving deep into rectifiers, eq. 10.
+    """
+    _normal(module, rng, lambda weight: 2 / fan_in(weight))
+
+
+def xavier_(module: nn.Module, rng: torch.Generator) -> None:
+    """Var W = 2/(fan_in + fan_out), between what the signal and what the gradient asks for.
+
+    Source:
+        Glorot, Bengio 2010, Understanding the difficulty of training deep feedforward neural networks, eq. 12.
+    """
+    _normal(module, rng, lambda weight: 2 / (fan_in(weight) + fan_out(weight)))
+
+
+def lecun_(module: nn.Module, rng: torch.Generator) -> None:
+    """Var W = 1/fan_in, which keeps the second moment through a linear layer.
+
+    Source:
+        LeCun, Bottou, Orr, Mueller 1998, Efficient backprop, section 4.6.
+    """
+    _normal(module, rng, lambda weight: 1 / fan_in(weight))
+
+
+def orthogonal_(module: nn.Module, rng: torch.Generator, gain: float = 1.0) -> None:
+    """Weights, seen as matrices (outputs, fan_in), with orthonormal rows or columns times `gain`, uniform over such matrices.
+
+    Source:
+        Saxe, McClelland, Ganguli 2014, Exact solutions to the nonlinear dynamics of learning in deep linear networks.
+    """
+    with torch.no_grad():
+        for weight, bias in _affine_layers(module):
+            _fill_orthogonal(weight, gain, rng)
+            if bias is not None:
+                bias.zero_()
+
+
+def _fill_orthogonal(weight: Tensor, gain: float, rng: torch.Generator) -> None:
+    rows, columns = weight.shape[0], fan_in(weight)
+    shape = (max(rows, columns), min(rows, columns))
+    gaussian = torch.empty(shape, device=weight.device).normal_(generator=rng)
+    q, r = torch.linalg.qr(gaussian)
+    q = q * r.diagonal().sign()  # without it the factor is not uniform: QR fixes signs in its own way
+    weight.copy_((gain * (q if rows >= columns else q.T)).reshape(weight.shape))
+
+
+#: Initialisations that need no example, by name.
+INITIALIZATIONS: Mapping[str, Callable[[nn.Module, torch.Generator], None]] = {
+    "he": he_,
+    "xavier": xavier_,
+    "lecun": lecun_,
+    "orthogonal": orthogonal_,
+}
+
+
+def critical_(
+    module: nn.Module,
+    example_inputs: Float[Tensor, "batch *shape"],
+    rng: torch.Generator,
+    *,
+    orthogonal: bool = False,
+) -> dict[str, Criticality]:
+    """Draw the weights of every hidden affine layer at the critical point of the activation that follows it.
+
+    Var W = sigma_w^2/fan_in and Var b = sigma_b^2 from `critical_point`; layers that enter the module are scaled to the input
+    so that the preserved second moment holds from the first layer on. Layers with normalisation behind them, for which the
+    scale of the weights means nothing, and layers without an activation behind them keep their weights.
+
+    Args:
+        module: Any module; changed in place.
+        example_inputs: A batch that it accepts, used to see which activation each layer feeds.
+        rng: Source of the draws.
+        orthogonal: Draw orthogonal weights of the same variance instead of Gaussian ones.
+
+    Returns:
+        The critical point used, by name of the affine layer.
+
+    Raises:
+        NoEffect: No affine layer feeds an activation without normalisation in between.
+        InvalidModel: The module fails on the example.
+
+    Source:
+        Pennington, Schoenholz, Ganguli 2018, The emergence of spectral universality in deep networks.
+    """
+    layers = [layer for layer in trace(module, example_inputs).hidden if layer.norm is None]
+    if not layers:
+        raise NoEffect(
+            "critical initialisation found no Linear or Conv layer that feeds an activation without normalisation; expected at "
+            "least one; choose another prescription"
+        )
+    points = {layer.name: critical_point(layer.activation) for layer in layers}
+    for layer in layers:
+        square = layer.input_square if layer.entering else None
+        draw_critical_(layer.affine, points[layer.name], rng, input_square=square, orthogonal=orthogonal)
+    return points
+
+
+def draw_critical_(
+    affine: nn.Module, point: Criticality, rng: torch.Generator, *, input_square: float | None = None, orthogonal: bool = False
+) -> None:
+    """Draw one affine layer: Var W = sigma_w^2/fan_in, Var b = sigma_b^2.
+
+    Args:
+        affine: A Linear or Conv layer, changed in place.
+        point: The critical point of the activation that follows.
+        rng: Source of the draws.
+        input_square: For a layer fed with data: the data's mean square, so that `point.q` holds from the first layer on.
+        orthogonal: Draw orthogonal weights of the same variance.
+    """
+    weight, bias = affine.weight, affine.bias
+    assert isinstance(weight, Tensor)
+    variance = point.weight_variance
+    if input_square and point.q is not None:
+        variance = (point.q - point.bias_variance) / input_square
+    with torch.no_grad():
+        if orthogonal:
+            # a tall matrix with orthonormal columns has rows of mean square norm fan_in/outputs, not 1
+            _fill_orthogonal(weight, math.sqrt(variance * max(1.0, weight.shape[0] / fan_in(weight))), rng)
+        else:
+            weight.normal_(0.0, math.sqrt(variance / fan_in(weight)), generator=rng)
+        if isinstance(bias, Tensor):
+            bias.normal_(0.0, math.sqrt(point.bias_variance), generator=rng)
