@@ -34,10 +34,8 @@ def save(folder: Path, name: str, tensors: Mapping[str, Tensor], plain: Mapping[
     digest = hashlib.sha256(content).hexdigest()
     file = folder / f"{name}-{digest[:16]}.safetensors"
     write_whole(file, content)
-    body = json.dumps(plain)
-    own = hashlib.sha256(body.encode()).hexdigest()
-    record = {"file": file.name, "tensors": digest, "plain": own, "state": plain}
-    write_whole(folder / f"{name}.json", json.dumps(record).encode())
+    record = {"file": file.name, "tensors": digest, "plain": plain}
+    write_whole(folder / f"{name}.json", json.dumps({"record": record, "digest": _digest(record)}).encode())
     for old in folder.glob(f"{name}-*.safetensors"):
         if old.name != file.name:
             with contextlib.suppress(OSError):
@@ -57,9 +55,9 @@ def load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     index = folder / f"{name}.json"
     try:
-        record = json.loads(index.read_bytes())
-        body = json.dumps(record["state"])
-        if hashlib.sha256(body.encode()).hexdigest() != record["plain"]:
+        signed = json.loads(index.read_bytes())
+        record = signed["record"]
+        if signed["digest"] != _digest(record):
             raise ValueError("its digest does not match")
         file = folder / Path(record["file"]).name
         content = file.read_bytes()
@@ -69,7 +67,11 @@ def load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CorruptCheckpoint(f"checkpoint {index} is damaged ({error}); restore it or train again") from error
     if hashlib.sha256(content).hexdigest() != record["tensors"]:
         raise CorruptCheckpoint(f"checkpoint {file} is cut short or altered; restore it or train again")
-    return safetensors.torch.load(content), record["state"]
+    return safetensors.torch.load(content), record["plain"]
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
 def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

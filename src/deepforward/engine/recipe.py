@@ -99,7 +99,6 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value not in choices:
                 raise InvalidOption(f"{name} is '{value}'; expected one of {', '.join(choices)}")
-        object.__setattr__(self, "alterations", tuple(self.alterations))
 
     def replace(self, **changes: Any) -> Recipe:
         """A copy with some fields changed.
@@ -151,8 +150,8 @@ class Recipe:
         """
         try:
             values = json.loads(text)
-            return cls(**values)
-        except (ValueError, TypeError) as error:
+            return cls(**{**values, "alterations": tuple(values.get("alterations", ()))})
+        except (ValueError, TypeError, AttributeError) as error:
             raise RunMismatch(f"recipe.json cannot be read: {str(error).splitlines()[0]}; give another folder") from error
 
     def differences(self, other: Recipe) -> list[str]:
