@@ -151,12 +151,14 @@ class Images:
         caption: What the grid shows.
         contrast: `together` maps the range of all images to black and white, `each` that of every image (filters). uint8 is
             shown as it is.
+        half: Whether half the page's width is enough on a wide screen.
     """
 
     pixels: np.ndarray
     captions: Sequence[str] = ()
     caption: str = ""
     contrast: Literal["together", "each"] = "together"
+    half: bool = False
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 4 or 0 in self.pixels.shape[1:]:

@@ -51,9 +51,10 @@ def draw(block: Block) -> str:
 @draw.register
 def _(block: Verdict) -> str:
     numbers = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(plain(x))}</dd></div>" for name, x in block.numbers.items())
+    outcome = block.outcome[:1].upper() + block.outcome[1:]
     return (
         f'<section class="verdict {block.tone}" aria-label="Verdict">'
-        f'<p class="outcome"><span class="sign" aria-hidden="true">{SIGNS[block.tone]}</span>{escape(block.outcome)}</p>'
+        f'<p class="outcome"><span class="sign" aria-hidden="true">{SIGNS[block.tone]}</span>{escape(outcome)}</p>'
         f'<p class="sentence">{escape(block.sentence)}</p>' + (f"<dl>{numbers}</dl>" if numbers else "") + "</section>"
     )
 
@@ -86,7 +87,8 @@ def _(block: Facts) -> str:
     rows = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(plain(value))}</td></tr>' for name, value in block.facts.items()
     )
-    return f'<div class="facts{_half(block.half)}"><table>{_caption(block.caption)}<tbody>{rows}</tbody></table></div>'
+    caption = f"<caption>{escape(block.caption)}</caption>" if block.caption else ""
+    return f'<div class="facts{_half(block.half)}"><table>{caption}<tbody>{rows}</tbody></table></div>'
 
 
 @draw.register
@@ -101,9 +103,10 @@ def _(block: Table) -> str:
         + "</tr>"
         for row in block.rows
     )
-    table = f"<table>{_caption(block.caption)}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    label = escape(block.caption or "Table")
-    return f'<div class="table{_half(block.half)}" tabindex="0" role="region" aria-label="{label}">{table}</div>'
+    caption = f"<figcaption>{escape(block.caption)}</figcaption>" if block.caption else ""
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    scroll = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(block.caption or "Table")}">{table}</div>'
+    return f'<figure class="table{_half(block.half)}">{caption}{scroll}</figure>'
 
 
 def _is_numeric(table: Table, column: int) -> bool:
@@ -147,12 +150,8 @@ def _(block: Images) -> str:
     caption = block.caption + (f" {left} more are not shown." if left else "")
     below = f"<figcaption>{escape(caption.strip())}</figcaption>" if caption else ""
     captioned = " captioned" if block.captions else ""
-    return f'<figure class="images{captioned}"><div class="grid">{"".join(pictures)}</div>{below}</figure>'
+    return f'<figure class="images{captioned}{_half(block.half)}"><div class="grid">{"".join(pictures)}</div>{below}</figure>'
 
 
 def _half(half: bool) -> str:
     return " half" if half else ""
-
-
-def _caption(text: str) -> str:
-    return f"<caption>{escape(text)}</caption>" if text else ""

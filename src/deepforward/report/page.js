@@ -25,27 +25,31 @@
     view: { stroke: null },
     mark: { color: "var(--c1)" },
     rule: { color: "var(--quiet)" },
-    text: { color: "var(--ink)", font, fontSize: 12 },
+    text: { color: "var(--ink)", font },
     line: { strokeWidth: 2 },
     style: {
-      "on-ink": { fill: "var(--paper)" },
-      "guide-quiet": { stroke: "var(--quiet)" },
-      edge: { stroke: "var(--paper)" },
+      "on-ink": { color: "var(--paper)" },
     },
-    axis: { ...text, domainColor: "var(--rule)", tickColor: "var(--rule)", gridColor: "var(--rule)", gridOpacity: 0.7, labelOverlap: "greedy", titlePadding: 8 },
+    axis: { ...text, domainColor: "var(--rule)", tickColor: "var(--rule)", gridColor: "var(--rule)", gridOpacity: 0.7, labelOverlap: "greedy", labelSeparation: 6, titlePadding: 8 },
     axisX: { grid: false },
-    legend: { ...text, orient: "top", symbolStrokeWidth: 2.5, columnPadding: 14, offset: 10 },
     title: { font, color: "var(--ink)", anchor: "start", fontSize: 14, fontWeight: 600, subtitleFont: font, subtitleColor: "var(--quiet)" },
     header: { ...text },
     range: { category, diverging: [...low, "var(--level)", ...high, "var(--broken)"], ordinal: category },
+  };
+
+  const legend = (width) => {
+    const columns = Math.max(1, Math.floor(width / 160));
+    const layout = { top: { anchor: "start", direction: width < 640 ? "vertical" : "horizontal", margin: 6 } };
+    return { ...text, orient: "top", columns, layout, labelLimit: width / columns - 24, titleLimit: width - 20, symbolStrokeWidth: 2.5, columnPadding: 14, offset: 10 };
   };
 
   const draw = async (figure) => {
     const plot = figure.querySelector(".plot");
     try {
       const spec = JSON.parse(figure.querySelector("script").textContent);
+      const options = { mode: "vega-lite", renderer: "svg", actions: false, defaultStyle: false, tooltip: { theme: "custom", disableDefaultStyle: true } };
       // The interpreter of expressions (ast) stands in for eval, which the page's policy forbids.
-      await vegaEmbed(plot, spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true, defaultStyle: false, config, tooltip: { theme: "custom", disableDefaultStyle: true } });
+      await vegaEmbed(plot, spec, { ...options, ast: true, config: { ...config, legend: legend(plot.clientWidth) } });
     } catch (error) {
       plot.classList.add("failed");
       plot.textContent = `This chart could not be drawn: ${error.message}`;

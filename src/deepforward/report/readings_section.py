@@ -98,11 +98,12 @@ def _profile(readings: LayerReadings, weighted: Sequence[int], name: str) -> Cha
 def _layer_table(readings: LayerReadings) -> Table:
     statistics = {name: STATISTICS.get(name, _Statistic(name.replace("_", " "))) for name in readings.values}
     medians = {name: _median(readings.values[name]) for name in statistics}
+    names = _short(readings.layers)
     count = min(len(readings.layers), MAX_TABLE_ROWS)
     left = len(readings.layers) - count
     return Table(
         ["layer", "kind", *(statistic.title for statistic in statistics.values())],
-        [[readings.layers[i], readings.kinds[i], *(medians[name][i] for name in statistics)] for i in range(count)],
+        [[names[i], readings.kinds[i], *(medians[name][i] for name in statistics)] for i in range(count)],
         formats={statistic.title: statistic.spec for statistic in statistics.values()},
         caption="Each layer call, from input to output: medians over the sampled steps."
         + (f" The last {left} calls are left out." if left else ""),

@@ -82,7 +82,7 @@ def _conclusion(record: RunRecord) -> Iterator[Block]:
     for finding in record.findings:
         place = f", from {finding['layer']} on" if finding.get("layer") else ""
         yield Advice(
-            title=f"{str(finding['rule']).replace('-', ' ').capitalize()}{place}",
+            title=f"{_words(finding['rule']).capitalize()}{place}",
             cause=finding["cause"],
             actions=[_described(name) for name in finding.get("prescriptions", ())],
             source=finding.get("source", ""),
@@ -91,22 +91,23 @@ def _conclusion(record: RunRecord) -> Iterator[Block]:
 
 
 def _verdict(record: RunRecord) -> Verdict:
-    numbers = {_spoken(name): _share(name, value) for name, value in record.metrics.items()}
+    numbers = {_spoken(name): _value(name, value) for name, value in record.metrics.items()}
     cures = [verdict for verdict in record.verdicts if verdict["outcome"] == "cured"]
     if cures:
-        best = max(cures, key=lambda verdict: float(np.nanmean(verdict["after"])))
-        before, after = (plain(float(np.nanmean(best[when])), ".3g") for when in ("before", "after"))
-        sentence = f"{_name(best)} raises {record.verdict_quantity} from {before} to {after}, proved on {_seeds(best)}."
-        if float(np.nanmean(best["after"])) < float(np.nanmean(best["before"])):
-            sentence = sentence.replace(" raises ", " lowers ", 1)
-        return Verdict("cured", sentence, numbers, "good")
+        best = max(cures, key=lambda verdict: abs(_mean(verdict, "after") - _mean(verdict, "before")))
+        before, after = (_value(record.verdict_quantity, _mean(best, when)) for when in ("before", "after"))
+        change = f"{record.verdict_quantity} goes from {before} to {after}"
+        sentence = f"With {_name(best)}, {change}: proved by paired runs on {_seeds(best)}."
+        return Verdict(
+            "cured", sentence, {f"{record.verdict_quantity} before": before, f"{record.verdict_quantity} after": after}, "good"
+        )
     if record.findings:
-        worst = max(record.findings, key=lambda finding: float(finding["severity"]))
         tried = " No cure was proved." if record.verdicts else ""
-        return Verdict(str(worst["rule"]).replace("-", " "), worst["cause"] + tried, numbers, _tone(worst["severity"]))
+        worst = _worst(record)
+        return Verdict(_words(worst["rule"]), worst["cause"] + tried, numbers, _tone(worst["severity"]))
     if record.status not in ("finished", "stopped early"):
         return Verdict(record.status, "The run did not come to its end, and no rule names a cause.", numbers, "bad")
-    return Verdict("no illness found", "No rule of the clinic finds anything wrong with this run.", numbers, "good")
+    return Verdict("no illness found", "No rule finds anything wrong with this run.", numbers, "good")
 
 
 def _trials(record: RunRecord) -> Iterator[Block]:
@@ -125,14 +126,13 @@ def _trials(record: RunRecord) -> Iterator[Block]:
             for verdict in record.verdicts
         ],
         formats={"before": ".4g", "after": ".4g"},
-        caption=f"{record.verdict_quantity.capitalize()}, mean over pairs of runs with the same seed and the same batches.",
+        caption=f"Mean {record.verdict_quantity} over pairs of runs with the same seed and the same batches.",
     )
     names, before, after = [], [], []
     for verdict in record.verdicts:
         pairs = list(zip(np.atleast_1d(verdict["before"]), np.atleast_1d(verdict["after"]), strict=True))
-        seeds = list(verdict.get("seeds") or range(len(pairs)))
-        for i, (b, a) in enumerate(pairs):
-            names.append(f"{_name(verdict)}, seed {seeds[i]}" if len(pairs) > 1 else _name(verdict))
+        for b, a in pairs:
+            names.append(_name(verdict))
             before.append(float(b))
             after.append(float(a))
     yield paired_trials(names, before, after, record.verdict_quantity)
@@ -190,9 +190,11 @@ def _data(record: RunRecord) -> Iterator[Block]:
     if record.data or has_images:
         yield Heading("Data")
     if record.data:
-        yield Facts(record.data)
+        yield Facts(record.data, half=has_images)
     if record.first_images is not None and has_images:
-        yield Images(record.first_images, record.first_captions, "First examples of the training split.")
+        yield Images(
+            record.first_images, record.first_captions, "First examples of the training split.", half=bool(record.data)
+        )
 
 
 def _making(record: RunRecord) -> Iterator[Block]:
@@ -204,12 +206,22 @@ def _making(record: RunRecord) -> Iterator[Block]:
         yield Facts(record.versions, "Versions", half=True)
 
 
+def _worst(record: RunRecord) -> Mapping[str, Any]:
+    return max(record.findings, key=lambda finding: float(finding["severity"]))
+
+
 def _tone(severity: float) -> Tone:
     return "bad" if severity >= 0.5 else "warn"
 
 
+def _mean(verdict: Mapping[str, Any], when: str) -> float:
+    values = np.atleast_1d(np.asarray(verdict[when], dtype=np.float64))
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")
+
+
 def _name(verdict: Mapping[str, Any]) -> str:
-    return str(verdict["prescription"]).replace("-", " ").capitalize()
+    return _words(verdict["prescription"])
 
 
 def _seeds(verdict: Mapping[str, Any]) -> str:
@@ -219,14 +231,18 @@ def _seeds(verdict: Mapping[str, Any]) -> str:
 
 def _described(prescription: str) -> str:
     try:
-        return f"{prescription}: {catalogue.card('prescriptions', prescription).summary}"
+        return f"{_words(prescription)}: {catalogue.card('prescriptions', prescription).summary}"
     except UnknownName:
-        return prescription
+        return _words(prescription)
+
+
+def _words(name: str) -> str:
+    return name.replace("-", " ")
 
 
 def _spoken(metric: str) -> str:
     return metric.replace("/", " ").replace("_", " ")
 
 
-def _share(name: str, value: float) -> str:
-    return plain(value, ".1%") if name.endswith("accuracy") else plain(value, ".4g")
+def _value(name: str, value: float) -> str:
+    return plain(value, ".1%" if name.endswith("accuracy") else ".4g")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +16,10 @@ from deepforward.report.figures.specification import quantitative, significant, 
 def paired_trials(
     names: Sequence[str], before: Sequence[float], after: Sequence[float], quantity: str, caption: str = ""
 ) -> Chart:
-    """A line from the value before to the value after for each pair.
+    """A line from the value before to the value after for each pair; pairs of one name stand together.
 
     Args:
-        names: Names of the pairs, such as the prescription and the seed.
+        names: Name of each pair, such as the prescription; one name for all its seeds.
         before: First values of the pairs; a value that is not finite has no mark.
         after: Second values of the pairs.
         quantity: What the values are, with its unit.
@@ -30,48 +32,41 @@ def paired_trials(
         raise ShapeError(
             f"got {len(names)} names, {len(before)} values before and {len(after)} after; expected one of each a pair"
         )
-    rows = [
-        {"pair": name, "before": _finite(b), "after": _finite(a), "when": when, "value": _finite(value)}
-        for name, b, a in zip(names, before, after, strict=True)
-        for when, value in (("before", b), ("after", a))
-    ]
-    pair = {
-        "field": "pair",
-        "type": "nominal",
-        "sort": None,
-        "title": None,
-        "axis": {"labelLimit": 150, "ticks": False, "domain": False},
-    }
-    tooltip = [{"field": "pair"}, {"field": "before"}, {"field": "after"}]
+    seen: Counter[str] = Counter()
+    pairs: list[dict[str, Any]] = []
+    ends: list[dict[str, Any]] = []
+    for name, b, a in zip(names, before, after, strict=True):
+        pair: dict[str, Any] = {"pair": name, "place": seen[name], "before": _finite(b), "after": _finite(a)}
+        seen[name] += 1
+        ends += [{**pair, "when": when, "value": pair[when]} for when in ("before", "after") if pair[when] is not None]
+        if np.isfinite(b) and np.isfinite(a):
+            pairs.append(pair)
+    tooltip = [{"field": "pair", "title": "trial"}, {"field": "before"}, {"field": "after"}]
+    when = {"field": "when", "type": "nominal", "title": None}
     change = {
-        "transform": [{"filter": "datum.when === 'after' && isValid(datum.before) && isValid(datum.after)"}],
-        "mark": {"type": "rule", "strokeWidth": 2},
+        "data": {"values": pairs},
+        "mark": {"type": "rule", "strokeWidth": 1.5},
         "encoding": {"x": quantitative("before", quantity), "x2": {"field": "after"}, "tooltip": tooltip},
     }
-    ends = {
-        "transform": [{"filter": "isValid(datum.value)"}],
-        "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
+    points = {
+        "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
         "encoding": {
             "x": quantitative("value", quantity),
-            "color": {
-                "field": "when",
-                "type": "nominal",
-                "title": None,
-                "scale": {"domain": ["after", "before"], "range": "category"},
-            },
-            "shape": {
-                "field": "when",
-                "type": "nominal",
-                "title": None,
-                "scale": {"domain": ["after", "before"], "range": ["circle", "diamond"]},
-            },
+            "color": {**when, "scale": {"domain": ["before", "after"], "range": "category"}},
+            "shape": {**when, "scale": {"domain": ["before", "after"], "range": ["diamond", "circle"]}},
             "tooltip": tooltip,
         },
     }
-    height = max(70, 26 * len(set(names)))
+    axis = {"labelExpr": "split(datum.label, ' ')", "labelLimit": 130, "ticks": False, "domain": False}
+    rows = {"domain": list(seen), "paddingInner": 0.25}
+    position = {
+        "y": {"field": "pair", "type": "nominal", "title": None, "axis": axis, "scale": rows},
+        "yOffset": {"field": "place", "type": "ordinal", "scale": {"domain": list(range(max(seen.values(), default=0)))}},
+    }
     better = sum(a > b for a, b in zip(after, before, strict=True))
     alt = f"{quantity} before and after, {len(names)} pairs; higher after in {better} of them"
-    return Chart(specification(rows, height, encoding={"y": pair}, layer=[change, ends]), alt=alt, caption=caption)
+    height = max(80, 15 * len(names) + 14 * len(seen))
+    return Chart(specification(ends, height, encoding=position, layer=[change, points]), alt=alt, caption=caption)
 
 
 def _finite(x: float) -> float | None:

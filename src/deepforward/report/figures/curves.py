@@ -63,16 +63,16 @@ def training_curves(runs: Mapping[str, History], quantity: str) -> Chart:
         "type": "nominal",
         "title": None,
         "scale": {"domain": splits, "range": [DASHES[split] for split in splits]},
-        "legend": {"symbolType": "stroke", "symbolSize": 300} if len(splits) > 1 else None,
+        "legend": {"symbolType": "stroke", "symbolSize": 220} if len(splits) > 1 else None,
     }
     spec = specification(
         rows,
         240,
         mark={"type": "line", "point": {"size": 22} if len(rows) <= 90 else False},
         encoding={
-            "x": {**quantitative("epoch", "epoch"), "axis": {"tickMinStep": 1, "format": "d"}},
+            "x": {**quantitative("epoch", "epoch"), "axis": {"tickCount": 8, "tickMinStep": 1, "format": "d"}},
             "y": quantitative("value", quantity.replace("_", " "), log=spans_decades([row["value"] for row in rows])),
-            "color": by_name("run", list(runs)) if many else by_name("split", splits) | {"legend": None},
+            "color": by_name("run", list(runs), "stroke") if many else by_name("split", splits) | {"legend": None},
             "strokeDash": dash,
             "tooltip": [{"field": "run"}] * many
             + [{"field": "split"}, {"field": "epoch"}, {"field": "value", "title": quantity}],
@@ -125,7 +125,7 @@ def lines(
             low, high = (band[i] for band in bands.get(name, (values, values)))
             numbers = [drawable(number, log_y) for number in (values[i], low, high)]
             rows.append({"x": significant(x[i]), "series": name, **dict(zip(("y", "low", "high"), numbers, strict=True))})
-    color = by_name("series", list(series))
+    color = by_name("series", list(series), "stroke")
     x_axis, y_axis = quantitative("x", x_title, log_x), quantitative("y", y_title, log_y)
     band = {
         "mark": {"type": "area", "opacity": 0.22},

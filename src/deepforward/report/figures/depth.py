@@ -10,7 +10,7 @@ import numpy as np
 from deepforward.errors import ShapeError
 from deepforward.report.blocks import Chart
 from deepforward.report.figures.curves import drawable
-from deepforward.report.figures.specification import evenly, quantitative, specification
+from deepforward.report.figures.specification import by_name, evenly, quantitative, specification
 from deepforward.report.plain import power_of_ten
 
 MAX_LAYERS = 56
@@ -104,11 +104,10 @@ def heat_map(
             "color": {
                 "field": "c",
                 "type": "ordinal",
-                "title": f"{quantity}, times healthy" if healthy == 1.0 else f"{quantity}, times {healthy:.3g}",
+                "title": quantity if healthy == 1.0 else f"{quantity}, relative to {healthy:.3g}",
                 "scale": {"domain": list(range(len(CLASSES))), "range": "diverging"},
                 "legend": {
                     "values": legend,
-                    "columns": 6,
                     "symbolType": "square",
                     "labelExpr": f"{list(CLASSES)}[datum.value]",
                 },
@@ -150,24 +149,24 @@ def depth_profile(
         for s in shown
         for i in evenly(len(layers), 300)
     ]
-    color = {
-        "field": "step",
-        "type": "nominal",
-        "title": None,
-        "scale": {"domain": [f"step {steps[s]}" for s in shown], "range": "category"},
-    }
     spec = specification(
         rows,
         260,
         mark={"type": "line", "point": {"size": 18} if len(layers) <= 60 else False},
         encoding={
-            "x": {**quantitative("depth", "layer, from input to output"), "axis": {"tickMinStep": 1, "format": "d"}},
+            "x": {
+                **quantitative("depth", "layer, from input to output"),
+                "axis": {"tickCount": 8, "tickMinStep": 1, "format": "d"},
+                "scale": {"nice": False, "zero": False},
+            },
             "y": quantitative("value", quantity, log=True),
-            "color": color,
+            "color": by_name("step", [f"step {steps[s]}" for s in shown], "stroke"),
             "tooltip": [{"field": "layer"}, {"field": "step"}, {"field": "value", "title": quantity, "format": ".3g"}],
         },
     )
-    return Chart(spec, alt=f"{quantity} by layer at steps {', '.join(str(steps[s]) for s in shown)}", caption=caption)
+    return Chart(
+        spec, alt=f"{quantity} by layer at steps {', '.join(str(steps[s]) for s in shown)}", caption=caption, half=True
+    )
 
 
 def classify(ratio: float) -> int:

@@ -18,6 +18,10 @@ def specification(values: Sequence[Mapping[str, Any]], height: int, **parts: Any
     return {"$schema": SCHEMA, "width": "container", "height": height, "data": {"values": list(values)}, **parts}
 
 
+#: Label of a logarithmic axis: numbers near 1 as such, others by their exponent.
+_POWERS = "datum.value >= 0.001 && datum.value <= 10000 ? format(datum.value, '~g') : format(datum.value, '~e')"
+
+
 def evenly(count: int, limit: int) -> list[int]:
     """At most `limit` of the indices 0..count-1, evenly spread, first and last among them."""
     if count <= limit:
@@ -37,12 +41,13 @@ def spans_decades(values: Sequence[float]) -> bool:
 
 def quantitative(field: str, title: str, log: bool = False, zero: bool = False) -> dict[str, Any]:
     """The encoding of a number by position."""
-    scale = {"type": "log", "nice": False} if log else {"zero": zero}
-    axis = {"format": "~g"} if log else {}
+    scale = {"type": "log"} if log else {"zero": zero}
+    axis = {"tickCount": 6, "labelExpr": _POWERS} if log else {"tickCount": 8}
     return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
 
 
-def by_name(field: str, names: Sequence[str]) -> dict[str, Any]:
+def by_name(field: str, names: Sequence[str], symbol: str = "circle") -> dict[str, Any]:
     """Colour by name in the order of `names`; a single name needs no legend."""
-    encoding = {"field": field, "type": "nominal", "title": None, "scale": {"domain": list(names), "range": "category"}}
-    return encoding if len(names) > 1 else encoding | {"legend": None}
+    scale = {"domain": list(names), "range": "category"}
+    legend = {"symbolType": symbol, "symbolSize": 220 if symbol == "stroke" else 70} if len(names) > 1 else None
+    return {"field": field, "type": "nominal", "title": None, "scale": scale, "legend": legend}
