@@ -1,0 +1,26 @@
+"""Instruments: look at any module while it trains, and leave no trace."""
+
+from deepforward.instruments.dead_units import DeadUnits
+from deepforward.instruments.examine import examine
+from deepforward.instruments.gradient_flow import GradientFlow
+from deepforward.instruments.gradient_norms import GradientNorms, gradient_norms
+from deepforward.instruments.instrument import Instrument
+from deepforward.instruments.locate import locate_nonfinite
+from deepforward.instruments.non_finite import NonFinite
+from deepforward.instruments.probe import Probe
+from deepforward.instruments.readings import Readings
+from deepforward.instruments.saturation import Saturation
+
+__all__ = [
+    "DeadUnits",
+    "GradientFlow",
+    "GradientNorms",
+    "Instrument",
+    "NonFinite",
+    "Probe",
+    "Readings",
+    "Saturation",
+    "examine",
+    "gradient_norms",
+    "locate_nonfinite",
+]

@@ -1,0 +1,167 @@
+"""Forward hooks and tensor hooks that feed a sample, and leave with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from deepforward.instruments.instrument import Instrument, Reduction
+from deepforward.instruments.sample import Sample
+
+# They compute nothing: their output is their input.
+_RESHAPES = (nn.Identity, nn.Flatten, nn.Unflatten)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What is taken from the calls of one module."""
+
+    name: str
+    module: nn.Module
+    of_output: tuple[tuple[str, Reduction], ...]
+    of_gradient: tuple[tuple[str, Reduction], ...]
+
+
+def layers_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules that are layers, by name: those without children, and those with parameters of their own."""
+    layers = {}
+    for name, module in model.named_modules():
+        alone = next(module.children(), None) is None and not isinstance(module, _RESHAPES)
+        if alone or next(module.parameters(recurse=False), None) is not None:
+            layers[name or type(module).__name__] = module
+    return layers
+
+
+class LayerHooks:
+    """One set of hooks for all instruments, on the model only while a sampled step runs."""
+
+    def __init__(
+        self, model: nn.Module, layers: Mapping[str, nn.Module], instruments: Iterable[Instrument], rows: int | None
+    ) -> None:
+        self._model = model
+        self._rows = rows
+        self._handles: list[RemovableHandle] = []
+        self._sights = [sight for name, module in layers.items() if (sight := _sight(name, module, instruments))]
+
+    def install(self, sample: Sample) -> None:
+        """Put the hooks on; everything they see goes into `sample`."""
+        gate = Gate(self._model, sample)
+        self._handles = [sight.module.register_forward_hook(_LayerEnds(sight, gate, self._rows)) for sight in self._sights]
+        self._handles.append(self._model.register_forward_pre_hook(_ModelBegins(gate)))
+        self._handles.append(self._model.register_forward_hook(_ModelEnds(gate), always_call=True))
+
+    def remove(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+
+def _sight(name: str, module: nn.Module, instruments: Iterable[Instrument]) -> Sight | None:
+    outputs: dict[str, Reduction] = {}
+    gradients: dict[str, Reduction] = {}
+    for instrument in instruments:
+        outputs.update(instrument.of_output(module))
+        gradients.update(instrument.of_gradient(module))
+    return Sight(name, module, tuple(outputs.items()), tuple(gradients.items())) if outputs or gradients else None
+
+
+class Gate:
+    """Tells training from evaluation: a forward pass of the whole model without gradients is none of the step's business."""
+
+    def __init__(self, model: nn.Module, sample: Sample) -> None:
+        self.model = model
+        self.sample = sample
+        self.inside_training = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what passes now belongs to the step."""
+        return (
+            not torch.compiler.is_compiling()
+            and self.sample.open
+            and (self.inside_training or torch.is_grad_enabled())
+            and not in_backward()
+        )
+
+
+def in_backward() -> bool:
+    """Whether autograd is running, so that a forward pass now is activation checkpointing's second."""
+    return torch._C._current_graph_task_id() != -1
+
+
+class Hook:
+    """A hook that does nothing in a copy, so that a model copied or saved during a sampled step drags no probe along."""
+
+    def __reduce__(self) -> tuple[type[_Inert], tuple[()]]:
+        return _Inert, ()
+
+
+class _Inert:
+    def __call__(self, *arguments: object) -> None:
+        return None
+
+
+class _ModelBegins(Hook):
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+
+    def __call__(self, module: nn.Module, inputs: object) -> None:
+        if module is self.gate.model and self.gate.is_open:
+            self.gate.sample.forget_layers()
+            self.gate.inside_training = True
+
+
+class _ModelEnds(Hook):
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+
+    def __call__(self, module: nn.Module, inputs: object, output: object) -> None:
+        self.gate.inside_training = False
+
+
+class _LayerEnds(Hook):
+    def __init__(self, sight: Sight, gate: Gate, rows: int | None) -> None:
+        self.sight, self.gate, self.rows = sight, gate, rows
+
+    def __call__(self, module: nn.Module, inputs: object, output: object) -> None:
+        if module is not self.sight.module or not self.gate.is_open:
+            return
+        tensor = first_tensor(output)
+        if tensor is None:
+            return
+        sample, rows = self.gate.sample, self.rows if tensor.dim() >= 4 else None
+        key = sample.key(self.sight.name)
+        seen = tensor.detach()[:rows]
+        for statistic, reduce in self.sight.of_output:
+            sample.put_layer(statistic, key, reduce(seen))
+        if tensor.requires_grad and self.sight.of_gradient:
+            self._watch_gradient(tensor, key, rows)
+
+    def _watch_gradient(self, tensor: Tensor, key: str, rows: int | None) -> None:
+        sample, reductions = self.gate.sample, self.sight.of_gradient
+
+        def take(gradient: Tensor) -> None:
+            if sample.open:
+                seen = gradient.detach()[:rows]
+                for statistic, reduce in reductions:
+                    sample.put_layer(statistic, key, reduce(seen))
+
+        tensor.register_hook(take)  # type: ignore[no-untyped-call]
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """The first real dense tensor in a module's output, which may nest tuples, lists and mappings."""
+    if isinstance(output, Tensor):
+        plain = output.is_floating_point() and output.layout is torch.strided and output.dim() > 0
+        return output if plain and not torch._C._functorch.is_functorch_wrapped_tensor(output) else None
+    if isinstance(output, Mapping):
+        output = tuple(output.values())
+    if isinstance(output, tuple | list):
+        return next((found for item in output if (found := first_tensor(item)) is not None), None)
+    return None

@@ -1,0 +1,48 @@
+"""Where NaN and infinity come from, as far as a sampled step shows it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import nn
+
+from deepforward.instruments.instrument import Instrument, Reduction, rms
+
+
+class NonFinite(Instrument):
+    """Watches for NaN and infinity in outputs, gradients and parameters, at no extra pass beside `GradientFlow`.
+
+    A norm is finite if and only if all elements are, so the norms that flow needs anyway tell. The origin read from one sampled
+    step is the first place in the order of computation: a parameter before the step, else the first output in forward order,
+    else the first gradient in backward order. When the loss itself is seen to be non-finite, `Probe.locate` replays the batch
+    and names the producer exactly.
+
+    Statistics: those of `GradientFlow`.
+    """
+
+    of_parameters: ClassVar[frozenset[str]] = frozenset({"parameter_gradient_norm", "update_ratio"})
+
+    def of_output(self, module: nn.Module) -> Mapping[str, Reduction]:
+        """`activation_rms`."""
+        return {"activation_rms": rms}
+
+    def of_gradient(self, module: nn.Module) -> Mapping[str, Reduction]:
+        """`gradient_rms`."""
+        return {"gradient_rms": rms}
+
+    def origin(self, layers: Mapping[str, Mapping[str, float]]) -> Mapping[str, object] | None:
+        """First non-finite place of a sampled step, {"layer", "place"}, or None if all is finite."""
+        backward = list(layers)[::-1]
+        order = (
+            ("parameter", "parameter_rms", list(layers)),
+            ("output", "activation_rms", list(layers)),
+            ("gradient", "gradient_rms", backward),
+            ("gradient", "parameter_gradient_norm", backward),
+        )
+        for place, statistic, names in order:
+            for name in names:
+                if not math.isfinite(layers[name].get(statistic, 0.0)):
+                    return {"layer": name, "place": place}
+        return None
