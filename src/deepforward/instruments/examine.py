@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from deepforward.instruments.instrument import Instrument
@@ -44,7 +45,7 @@ def examine(
             model.zero_grad(set_to_none=True)
             sampler.open(step)
             try:
-                loss(model, batch).backward()
+                torch.autograd.backward(loss(model, batch))
                 sampler.before_update()
                 sampler.close()
             finally:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -37,7 +39,7 @@ def locate_nonfinite(model: nn.Module, forward_loss: Callable[[], Tensor]) -> Ma
             if not _finite(loss):
                 replay.blame("loss", "", "output")
             if replay.origin is None and loss.requires_grad:
-                loss.sum().backward()
+                torch.autograd.backward(loss.sum())
         finally:
             replay.remove_hooks()
         return replay.origin
@@ -102,7 +104,7 @@ class _Replay:
         if not isinstance(value, Tensor) or not value.requires_grad:
             return value
         edge = value.view_as(value)
-        edge.register_hook(lambda gradient: self._gradient_out_of(call, gradient))
+        edge.register_hook(partial(self._gradient_out_of, call))  # type: ignore[no-untyped-call]
         return edge
 
     def _leaving(self, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -116,7 +118,7 @@ class _Replay:
         for tensor in outputs:
             if tensor.requires_grad:
                 self._outputs.setdefault(id(tensor), (tensor, []))[1].append(call)
-                tensor.register_hook(self._gradient_into(call, id(tensor)))
+                tensor.register_hook(self._gradient_into(call, id(tensor)))  # type: ignore[no-untyped-call]
 
     def _gradient_into(self, call: _Call, tensor: int) -> Callable[[Tensor], None]:
         def hook(gradient: Tensor) -> None:

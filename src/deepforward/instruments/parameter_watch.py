@@ -50,7 +50,8 @@ class ParameterWatch:
                 norm = torch.linalg.vector_norm(parameter.grad, dtype=norm_dtype(parameter))
                 sample.put_parameter("gradient", self._index[id(parameter)], Scalar(norm))
 
-        self._handles = [parameter.register_post_accumulate_grad_hook(take) for parameter in self.parameters]
+        for parameter in self.parameters:
+            self._handles.append(parameter.register_post_accumulate_grad_hook(take))  # type: ignore[no-untyped-call]
 
     def before_update(self, sample: Sample) -> None:
         """Keep the first rows of each parameter, and take their norms."""

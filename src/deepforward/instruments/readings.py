@@ -17,9 +17,12 @@ class Readings:
         layers: Keys `name#call` of the leaf calls, in the order of the forward pass.
         kinds: Class name of each layer's module (`Linear`, `ReLU`, ...), parallel to `layers`.
         steps: Training steps that were sampled.
-        values: Statistic name -> float64 array (steps, layers); NaN where a layer has no such statistic.
+        values: Statistic name -> float64 array (steps, layers); NaN where a layer has no such statistic, inf where the number
+            itself was NaN or infinite. The instruments' docstrings define the statistics: `activation_rms`, `gradient_rms`,
+            `parameter_gradient_norm`, `parameter_rms`, `update_ratio`, `dead_share`, `saturated_share`. What belongs to
+            parameters stands at the layer's first call.
         origins: For a non-finite number: {"step", "layer", "kind", "place"}, the first producer (inputs finite, output not);
-            `place` is "output", "gradient" or "parameter". Empty if all was finite.
+            `place` is "input" (the batch), "parameter", "output" or "gradient". Empty if all was finite.
     """
 
     layers: tuple[str, ...]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from deepforward.errors import InvalidOption
@@ -36,8 +35,8 @@ class Saturation(Instrument):
     """Share of activations at which the derivative is a small share of its largest value.
 
     Statistics:
-        saturated_share: share in [0, 1] of the outputs y = phi(x) (units x examples) of a bounded or one-sided activation module
-            with phi'(x) <= share * max phi'. Scale-free: for tanh and share 0.05 it counts |y| >= 0.975.
+        saturated_share: share in [0, 1] of the outputs y = phi(x) (units x examples) of a bounded or one-sided activation
+            module with phi'(x) <= share * max phi'. Scale-free: for tanh and share 0.05 it counts |y| >= 0.975.
 
     Source: Glorot & Bengio 2010, section 3.
     """
