@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,23 +18,31 @@ class Evidence:
         readings: What the instruments saw, or None if none ran.
         history: One mapping an epoch, as in history.jsonl (`epoch`, `train/loss`, `validation/loss`, `learning_rate`, ...).
         recipe: The complete recipe as a mapping, or {} for somebody's own loop.
-        depth: Number of layers with weights on the longest path of the forward pass.
         descends: Whether a healthy run lowers the loss.
-        chance: Loss of a model that knows only the class frequencies (nats for cross-entropy), or None.
-        input_statistics: `mean`, `std`, `min`, `max`, `feature_std_ratio` of what the model is fed (after scaling).
+        chance: Loss of a model that knows only how often each class occurs (nats for cross-entropy), or None if unknown.
+        input_scale: Root mean square of what the model is fed, after scaling, or None if unknown; initialisations assume 1.
         twin: The same facts for the shallower twin, if it was trained.
-        reference: For a rate too high: what the finder measured (`learning_rate`, `gradient_norm_quantiles`), if it ran.
     """
 
     readings: Readings | None = None
     history: Sequence[Mapping[str, float]] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    depth: int = 0
     descends: bool = True
     chance: float | None = None
-    input_statistics: Mapping[str, float] = field(default_factory=dict)
+    input_scale: float | None = None
     twin: Evidence | None = None
-    reference: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def progress(self) -> float | None:
+        """Share of the chance loss that training removed, 1 - loss / chance of the last epoch, in [0, 1].
+
+        0 is what knowing the class frequencies gives, and what a loss that is not finite counts as; 1 is a loss of zero. None
+        where it cannot be known: no history, no chance level, or an objective whose loss does not descend.
+        """
+        if not self.history or not self.chance or not self.descends or "train/loss" not in self.history[-1]:
+            return None
+        loss = self.history[-1]["train/loss"]
+        return min(1.0, max(0.0, 1.0 - loss / self.chance)) if math.isfinite(loss) else 0.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,203 @@
+"""Train, diagnose, try prescriptions in paired trials, keep the best that is proved."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from deepforward.clinic.diagnosis import Diagnosis, conclude, diagnose
+from deepforward.clinic.evidence import evidence_of
+from deepforward.clinic.finding import Evidence
+from deepforward.clinic.rules.progress import thriving
+from deepforward.clinic.trial import Verdict, attempts, fit_anyway, judge, trial
+from deepforward.clinic.twin import shallower
+from deepforward.data import Dataset, load
+from deepforward.engine import Recipe, Run
+from deepforward.engine.progress import Display
+from deepforward.errors import InvalidModel, NoEffect
+
+#: What a verdict's `before` and `after` are.
+QUANTITY = "share of the chance loss removed in training"
+
+#: Share of the recipe's epochs that a first, short trial takes, and the least number of epochs.
+_SHORT, _LEAST = 0.25, 3
+
+#: Most combinations of two prescriptions that are tried when none alone is a cure.
+_PAIRS = 3
+
+
+@dataclass(frozen=True)
+class Cure:
+    """What was wrong, what was tried, and what was proved.
+
+    Attributes:
+        baseline: The untreated run.
+        diagnosis: What is wrong with it.
+        verdicts: All trials, in the order in which they were made; the last one of each budget is the control: the same recipe
+            again from other seeds.
+        best: The proved prescription that removes most of the loss, or None.
+        run: The full run under it, or None.
+        after: Diagnosis of that run, or None.
+    """
+
+    baseline: Run
+    diagnosis: Diagnosis
+    verdicts: tuple[Verdict, ...] = ()
+    best: Verdict | None = None
+    run: Run | None = None
+    after: Diagnosis | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The stable form that is written as JSON."""
+        return self.diagnosis.to_dict() | {"verdicts": [verdict.to_dict() for verdict in self.verdicts]}
+
+    def to_json(self) -> str:
+        """`to_dict` as indented JSON."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    def __str__(self) -> str:
+        lines = [str(self.diagnosis), *(f"- {verdict}" for verdict in self.verdicts)]
+        if self.best is None:
+            return "\n".join([*lines, "no cure was proved" if self.diagnosis.findings else "nothing to cure"])
+        assert self.run is not None
+        names = [name for name in self.run.metrics if name in self.baseline.metrics and name.startswith("test/")]
+        numbers = ", ".join(f"{name} {self.baseline.metrics[name]:.4g} -> {self.run.metrics[name]:.4g}" for name in names)
+        return "\n".join([*lines, f"cured by {self.best.prescription}: {numbers or 'see the report'} ({self.run.folder})"])
+
+
+def cure(
+    patient: Recipe | Run,
+    *,
+    out: str | Path | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    quiet: bool = False,
+    data: Dataset | None = None,
+) -> Cure:
+    """Find out why a recipe does not train, and prove a change that makes it.
+
+    The prescriptions of all findings are tried alone, in short paired trials; if none is proved, combinations of the best two;
+    if still none, the best one over the full number of epochs. A prescription must also beat a control, the unchanged recipe
+    trained again from other seeds. Test data chooses nothing: trials compare training progress.
+
+    Args:
+        patient: A recipe, or a run that was trained already.
+        out: Folder for `baseline` and `cured`; default: two new folders below `runs`.
+        seeds: Seeds of the paired trials, at least two.
+        quiet: Show no progress.
+        data: Data to use instead of loading the recipe's.
+
+    Raises:
+        DeepforwardError: Anything in the recipe that does not fit; not a divergence, which is a finding.
+    """
+    display = Display("cure", 1, quiet=quiet)
+    baseline = patient if isinstance(patient, Run) else _train(patient, out, "baseline", data or load(patient.data), quiet)
+    data = data or baseline.data
+    diagnosis = _diagnose(baseline, data, display.say)
+    display.say(str(diagnosis))
+    if not diagnosis.findings:
+        return Cure(baseline, diagnosis)
+    verdicts = _search(baseline.recipe, diagnosis, seeds, data, display.say)
+    best = max((v for v in verdicts if v.outcome == "cured"), key=lambda v: v.interval[0], default=None)
+    written = [verdict.to_dict() for verdict in verdicts]
+    baseline.update_result(verdicts=written)
+    if best is None:
+        return Cure(baseline, diagnosis, tuple(verdicts))
+    display.say(f"proved: {best.prescription}; training it in full")
+    recipe = best.recipe.replace(epochs=baseline.recipe.epochs, seed=baseline.recipe.seed)
+    run = _train(recipe, out, "cured", data, quiet)
+    after = diagnose(run)
+    run.update_result(verdicts=written)
+    return Cure(baseline, diagnosis, tuple(verdicts), best, run, after)
+
+
+def _train(recipe: Recipe, out: str | Path | None, name: str, data: Dataset, quiet: bool) -> Run:
+    return fit_anyway(recipe, Path(out) / name if out is not None else None, data, quiet=quiet)
+
+
+def _diagnose(run: Run, data: Dataset, say: Callable[[str], None]) -> Diagnosis:
+    """Diagnose a run; where nothing but a lack of progress is seen in a deep one, hold its shallower twin against it."""
+    diagnosis = diagnose(run)
+    twin = shallower(run.recipe)
+    if twin is None or thriving(diagnosis.evidence) or set(diagnosis.rules) - {"no-progress"}:
+        return diagnosis
+    (beside,) = attempts(twin, [run.recipe.seed], data, title="shallower twin", progress=say)
+    diagnosis = conclude(evidence_of(run, beside))
+    run.update_result(findings=diagnosis.to_dict()["findings"])
+    return diagnosis
+
+
+def _search(
+    recipe: Recipe, diagnosis: Diagnosis, seeds: Sequence[int], data: Dataset, say: Callable[[str], None]
+) -> list[Verdict]:
+    """Short trials of single prescriptions, then of pairs, then the full length for the most promising."""
+    full = recipe.epochs or 1
+    few = min(full, max(_LEAST, math.ceil(_SHORT * full)))
+    short = Trials(recipe.replace(epochs=few), diagnosis, seeds, data, say)
+    singles = dict.fromkeys(name for finding in diagnosis.findings for name in finding.prescriptions)
+    tried = short.try_all([(name,) for name in singles])
+    if not _proved(tried):
+        order = {verdict.prescription: verdict.difference for verdict in tried}
+        pairs = sorted(itertools.combinations(order, 2), key=lambda pair: -max(order[name] for name in pair))
+        tried += short.try_all(pairs[:_PAIRS])
+    tried.append(short.control())
+    if not _proved(tried) and few < full:
+        promising = sorted(tried[:-1], key=lambda verdict: -verdict.difference)[:2]
+        long = Trials(recipe, diagnosis, seeds, data, say)
+        tried += [*long.try_all([tuple(verdict.prescription.split(" + ")) for verdict in promising]), long.control()]
+    return tried
+
+
+def _proved(verdicts: Sequence[Verdict]) -> bool:
+    return any(verdict.outcome == "cured" for verdict in verdicts)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Trials of one length, which share their untreated runs."""
+
+    recipe: Recipe
+    diagnosis: Diagnosis
+    seeds: Sequence[int]
+    data: Dataset
+    say: Callable[[str], None]
+
+    @cached_property
+    def untreated(self) -> list[Evidence]:
+        """The recipe as it is, once from each seed."""
+        return attempts(self.recipe, self.seeds, self.data, progress=self.say)
+
+    def try_all(self, prescriptions: Sequence[tuple[str, ...]]) -> list[Verdict]:
+        """A verdict for each prescription that changes something on this recipe."""
+        verdicts = []
+        for names in prescriptions:
+            try:
+                verdict = trial(
+                    self.recipe,
+                    names,
+                    self.diagnosis.rules[0],
+                    self.seeds,
+                    evidence=self.diagnosis.evidence,
+                    data=self.data,
+                    untreated=self.untreated,
+                )
+            except (NoEffect, InvalidModel) as error:
+                self.say(f"{' + '.join(names)}: not applicable ({error})")
+                continue
+            self.say(str(verdict))
+            verdicts.append(verdict)
+        return verdicts
+
+    def control(self) -> Verdict:
+        """What chance does: the same recipe from other seeds, judged like a prescription."""
+        others = [seed + max(self.seeds) + 1 for seed in self.seeds]
+        again = attempts(self.recipe, others, self.data, twin=self.diagnosis.evidence.twin, title="control")
+        name = "control (other seeds, nothing changed)"
+        verdict = judge(self.recipe, name, self.diagnosis.rules[0], seeds=self.seeds, untreated=self.untreated, treated=again)
+        self.say(str(verdict))
+        return verdict

@@ -1,0 +1,70 @@
+"""How the gradient changes from layer to layer, as scale-free rates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepforward.instruments.readings import Readings
+
+#: Decades by which the gradients of the first and the last layer may differ. It holds three standard deviations of the chance
+#: of a finite network, 3/2 sqrt(5 L / N) / ln 10 for depth L and width N, as long as L / N < 1.9 (Hanin and Nica 2020).
+TOLERANCE = 2.0
+
+#: The smallest float32: a gradient that underflows to zero is below it.
+_SMALLEST = 1e-45
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The gradient's way from the output to the input, at the first sampled step.
+
+    Attributes:
+        layers: Keys of the calls of layers with weights, in the order of the forward pass.
+        levels: Decades by which the gradient of each layer's output has grown since it left the last layer; negative: shrunk.
+        rate: Decades per layer on the way to the input: the median slope over all pairs of layers (Theil-Sen), blind to a few
+            odd ones.
+    """
+
+    layers: tuple[str, ...]
+    levels: tuple[float, ...]
+    rate: float
+
+    @property
+    def decades(self) -> float:
+        """Decades by which the gradient has grown (positive) or shrunk (negative) at the first layer."""
+        return self.levels[0]
+
+    @property
+    def origin(self) -> str:
+        """Walking back from the output, the first layer that the gradient reaches changed by more than half the tolerance."""
+        changed = [abs(level) > TOLERANCE / 2 and level * self.decades > 0 for level in self.levels]
+        return self.layers[max(np.flatnonzero(changed), default=0)]
+
+
+def gradient_flow(readings: Readings | None) -> Flow | None:
+    """Reduce readings to one flow, or None if fewer than two layers with weights received a gradient.
+
+    Only the first sampled step counts: there the flow shows what the architecture and its initialisation do; later it also
+    shows what training did in response. A step between a convolution and an affine layer is left out: pooling and flattening
+    change the number of elements there, and with it the size of each one's gradient.
+    """
+    if readings is None or not readings.steps or "gradient_rms" not in readings.values:
+        return None
+    kinds = np.array(["Conv" if "Conv" in kind else kind for kind in readings.kinds])
+    gradient = readings.values["gradient_rms"][0]
+    index = np.flatnonzero(np.isin(kinds, ["Conv", "Linear"]) & np.isfinite(gradient))
+    if len(index) < 2 or not gradient[index[-1]] > 0:
+        return None
+    steps = -np.diff(np.log10(np.maximum(gradient[index], _SMALLEST)))
+    steps[kinds[index][1:] != kinds[index][:-1]] = 0.0
+    levels = np.append(np.cumsum(steps[::-1])[::-1], 0.0)
+    seen = gradient[index] > _SMALLEST
+    return Flow(tuple(readings.layers[i] for i in index), tuple(levels.tolist()), _slope(np.flatnonzero(seen), levels[seen]))
+
+
+def _slope(position: np.ndarray, levels: np.ndarray) -> float:
+    """Median over all pairs of the growth per layer towards the input."""
+    i, j = np.triu_indices(len(position), k=1)
+    return float(np.median((levels[i] - levels[j]) / (position[j] - position[i]))) if len(i) else 0.0

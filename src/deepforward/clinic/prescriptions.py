@@ -1,0 +1,113 @@
+"""Prescriptions: a recipe and the evidence -> a changed recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from deepforward import catalogue
+from deepforward.clinic.curvature import clip_threshold
+from deepforward.clinic.finding import Evidence
+from deepforward.data import Dataset
+from deepforward.engine import Recipe, find_learning_rate
+from deepforward.errors import Diverged, NoEffect
+
+#: A prescription: a complete recipe, the evidence and the data -> a changed recipe; raises NoEffect if nothing would change.
+Prescription = Callable[[Recipe, Evidence, Dataset], Recipe]
+
+#: Module kinds whose flat ends stop the gradient.
+_SQUASHING = frozenset({"Tanh", "Sigmoid", "Hardtanh", "Hardsigmoid", "Softsign"})
+
+
+def prescribe(names: Sequence[str], recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
+    """Apply prescriptions in order.
+
+    Raises:
+        UnknownName: No card has such a name.
+        NoEffect: One of them would change nothing.
+    """
+    recipe = recipe.complete(regression=not data.classes)
+    for name in names:
+        recipe = catalogue.load("prescriptions", name)(recipe, evidence, data)
+    return recipe
+
+
+def critical_initialization(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
+    """Draw the weights at the variance at which neither signal nor gradient changes with depth, for the module's activation.
+
+    Source: Schoenholz, Gilmer, Ganguli, Sohl-Dickstein 2017; Pennington, Schoenholz, Ganguli 2018.
+    """
+    return _altered(recipe, "critical-initialization")
+
+
+def batch_normalization(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
+    """Normalise each hidden layer over the batch before its activation.
+
+    Source: Ioffe and Szegedy 2015.
+    """
+    return _altered(recipe, "batch-normalization")
+
+
+def residual_connections(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
+    """Carry the signal past each hidden layer that keeps its shape; a branch without normalisation is scaled by 1/sqrt(depth).
+
+    Source: He, Zhang, Ren, Sun 2016; the scale: Zhang, Dauphin, Ma 2019.
+    """
+    return _altered(recipe, "residual")
+
+
+def activation_swap(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
+    """Replace squashing activations by leaky ReLU, which has no flat end, and others by SELU, which keeps mean and variance.
+
+    Source: Maas, Hannun, Ng 2013; Klambauer, Unterthiner, Mayr, Hochreiter 2017.
+    """
+    kinds = set(evidence.readings.kinds) if evidence.readings is not None else set()
+    return _altered(recipe, f"activation?name={'leaky-relu' if kinds & _SQUASHING else 'selu'}")
+
+
+def gradient_clipping(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
+    """Shorten gradients to a norm measured from how fast the gradient turns along the way (see `clip_threshold`).
+
+    Source: Zhang, He, Sra, Jadbabaie 2020.
+    """
+    if recipe.clip is not None:
+        raise NoEffect(f"gradients are clipped at {recipe.clip:.3g} already; choose another prescription")
+    threshold = clip_threshold(recipe, data).threshold
+    largest = max((row.get("gradient_norm/max", float("inf")) for row in evidence.history), default=float("inf"))
+    if largest <= threshold:
+        raise NoEffect(
+            f"no gradient exceeded {largest:.3g} and the measured threshold is {threshold:.3g}; no clipping is needed"
+        )
+    return recipe.replace(clip=threshold)
+
+
+def learning_rate(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
+    """Take the rate that a short sweep of rising rates advises.
+
+    Source: Smith 2017.
+    """
+    try:
+        found = float(f"{find_learning_rate(recipe, data).learning_rate:.3g}")
+    except Diverged as error:
+        raise NoEffect(f"no usable rate: {error}") from error
+    now = recipe.learning_rate
+    if isinstance(now, (int, float)) and 0.5 < found / now < 2.0:
+        raise NoEffect(
+            f"the finder advises {found:.3g}, within a factor two of the present {now:.3g}; choose another prescription"
+        )
+    return recipe.replace(learning_rate=found)
+
+
+def standardise_data(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
+    """Scale the inputs to mean 0 and standard deviation 1 by the statistics of the training split.
+
+    Source: LeCun, Bottou, Orr, Müller 1998, Efficient backprop, section 4.3.
+    """
+    if recipe.scaling == "standardise":
+        raise NoEffect("the inputs are standardised already; choose another prescription")
+    return recipe.replace(scaling="standardise")
+
+
+def _altered(recipe: Recipe, alteration: str) -> Recipe:
+    if alteration in recipe.alterations:
+        raise NoEffect(f"the recipe has '{alteration}' already; choose another prescription")
+    return recipe.replace(alterations=(*recipe.alterations, alteration))

@@ -1,0 +1,1 @@
+"""Rules: pure functions from evidence to findings, one cause each."""

@@ -1,0 +1,84 @@
+"""Units that carry no gradient because their activation function is flat where they work."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deepforward.clinic.finding import Evidence, Finding
+from deepforward.clinic.rules.progress import thriving, unscaled
+from deepforward.instruments.readings import Readings
+
+#: Share of a layer's units that are dead or saturated in an ill layer. Chance gives half: when all inputs have become alike, a
+#: unit is as likely off for all of them as on.
+MOST = 0.9
+
+
+def dead_units(evidence: Evidence) -> list[Finding]:
+    """Nearly all units of some layer give zero for every example, late in training.
+
+    Source: Maas, Hannun, Ng 2013; Glorot, Bordes, Bengio 2011.
+    """
+    return _flat_units(
+        evidence,
+        rule="dead-units",
+        statistic="dead_share",
+        state="give zero for every example and receive no gradient",
+        source="Glorot, Bordes, Bengio 2011; Maas, Hannun, Ng 2013",
+        prescriptions=("batch-normalization", "learning-rate", "critical-initialization", "activation-swap"),
+    )
+
+
+def saturation(evidence: Evidence) -> list[Finding]:
+    """Nearly all activations of some layer sit on the flat ends of a squashing function, late in training.
+
+    Source: Glorot and Bengio 2010; LeCun, Bottou, Orr, Müller 1998, Efficient backprop.
+    """
+    return _flat_units(
+        evidence,
+        rule="saturation",
+        statistic="saturated_share",
+        state="sit on the flat ends of their activation function and pass hardly any gradient",
+        source="LeCun, Bottou, Orr, Müller 1998; Glorot and Bengio 2010",
+        prescriptions=("critical-initialization", "batch-normalization", "learning-rate", "activation-swap"),
+    )
+
+
+def _flat_units(
+    evidence: Evidence, *, rule: str, statistic: str, state: str, source: str, prescriptions: tuple[str, ...]
+) -> list[Finding]:
+    readings = evidence.readings
+    if readings is None or not readings.steps or statistic not in readings.values or thriving(evidence):
+        return []
+    share = _late_median(readings, statistic)
+    ill = np.flatnonzero(share > MOST)
+    if not len(ill):
+        return []
+    worst = ill[0]  # in the order of the forward pass: what comes after inherits
+    if unscaled(evidence):
+        prescriptions = ("standardise-data", *prescriptions)
+    progress = evidence.progress
+    return [
+        Finding(
+            rule=rule,
+            layer=readings.layers[worst],
+            severity=float(share[worst]) if progress is None else 1.0 - progress,
+            cause=f"{share[worst]:.0%} of the units of {readings.layers[worst]} {state}; "
+            f"{len(ill)} of {np.isfinite(share).sum()} such layers are affected",
+            evidence={"share": float(share[worst]), "layers": [readings.layers[i] for i in ill]},
+            source=source,
+            prescriptions=prescriptions,
+        )
+    ]
+
+
+def _late_median(readings: Readings, statistic: str) -> np.ndarray:
+    """Median of each layer over the samples of the second half of the steps; NaN for a layer that has none.
+
+    What is dead at first may come alive; what is dead late stays so.
+    """
+    late = np.array(readings.steps) * 2 >= readings.steps[-1]
+    values = readings.values[statistic][late]
+    result = np.full(values.shape[1], np.nan)
+    read = np.isfinite(values).any(0)
+    result[read] = np.nanmedian(values[:, read], axis=0)
+    return result
