@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,7 @@ class Probe:
         self._running = False
         self._clock = 0.0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Probe:
         if self._compiled:
             warnings.warn(
                 "got a compiled model, which ignores hooks added later; only parameters are read: "

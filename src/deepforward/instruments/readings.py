@@ -31,6 +31,23 @@ class Readings:
     values: Mapping[str, np.ndarray]
     origins: tuple[Mapping[str, object], ...] = field(default=())
 
+    def followed_by(self, later: Readings) -> Readings:
+        """These readings and later ones of the same network as one; a step that both hold is taken from the later."""
+        if later.layers != self.layers or not later.steps:
+            return later if later.steps or later.origins else self
+        kept = [i for i, step in enumerate(self.steps) if step < later.steps[0]]
+        absent = np.full((len(kept), len(self.layers)), np.nan)
+        return Readings(
+            layers=self.layers,
+            kinds=self.kinds,
+            steps=tuple(self.steps[i] for i in kept) + later.steps,
+            values={
+                name: np.concatenate([self.values[name][kept] if name in self.values else absent, array])
+                for name, array in later.values.items()
+            },
+            origins=tuple(self.origins) + tuple(later.origins),
+        )
+
     def to_json(self) -> str:
         """All numbers as JSON; NaN and infinities become the strings "nan", "inf", "-inf"."""
 
