@@ -15,7 +15,7 @@ from deepforward.data.dataset import Split, Splits
 from deepforward.data.labels import Task, encoder
 from deepforward.data.spec import Seed, Share
 from deepforward.data.splitting import stratified
-from deepforward.errors import CorruptData, DataUnavailable, InvalidData
+from deepforward.errors import CorruptData, DataUnavailable, DeepforwardError, InvalidData
 
 _WHOLE, _PARTED = ("x", "y"), ("x_train", "y_train", "x_test", "y_test")
 
@@ -58,16 +58,17 @@ def npz(path: Path, *, task: Task = "auto", test: Share = 0.25, seed: Seed = 0) 
 
 def _read(path: Path) -> Mapping[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise CorruptData(f"{path}: got a single array, expected an npz file made by numpy.savez(x=..., y=...)")
             return {key: archive[key] for key in archive.files if key in {*_WHOLE, *_PARTED}}
+    except DeepforwardError:
+        raise
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorruptData(f"{path}: cannot be read as npz ({reason}); write it again with numpy.savez") from None
     except OSError as error:
-        if isinstance(error, CorruptData):
-            raise
         raise DataUnavailable(
             f"{path}: cannot be read ({error.strerror or error}); write npz:FILE with an existing file"
         ) from None

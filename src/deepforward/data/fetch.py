@@ -12,7 +12,7 @@ from typing import Any
 
 from deepforward import catalogue
 from deepforward.data.storage import cache_folder, whole_file
-from deepforward.errors import CorruptData, DataUnavailable, UnknownName, WriteFailed
+from deepforward.errors import CorruptData, DataUnavailable, DeepforwardError, UnknownName, WriteFailed
 
 _CHUNK = 1 << 18
 _TIMEOUT_SECONDS = 30
@@ -77,7 +77,7 @@ def _download(url: str, path: Path, file: Mapping[str, Any], progress: Progress)
                 raise CorruptData(
                     f"{url}: got other content than the card's sha256 {file['sha256'][:12]}..., kept nothing; try again"
                 )
-    except (DataUnavailable, CorruptData):
+    except DeepforwardError:
         raise
     except OSError as error:
         raise WriteFailed(f"{path}: cannot be written ({error.strerror}); free space or choose another folder") from None
@@ -92,9 +92,8 @@ def _stream(url: str, name: str, progress: Progress) -> Iterator[bytes]:
                 done += len(chunk)
                 progress(name, done, total)
                 yield chunk
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise DataUnavailable(f"{url}: cannot be downloaded ({reason}); check the connection and try again") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise DataUnavailable(f"{url}: cannot be downloaded ({error}); check the connection and try again") from None
 
 
 class _Checksum:

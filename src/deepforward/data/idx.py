@@ -37,8 +37,8 @@ def read_idx(path: Path) -> Tensor:
     start = 4 + 4 * axes
     shape = struct.unpack(f">{axes}I", content[4:start]) if len(content) >= start else ()
     dtype = np.dtype(_TYPES[kind])
-    size = start + math.prod(shape) * dtype.itemsize
-    if len(content) != size or not shape:
+    size = start + (math.prod(shape) * dtype.itemsize if shape else 0)
+    if len(content) != size:
         raise CorruptData(f"{path}: got {len(content)} bytes, expected {size} by its header; fetch it again")
     values = np.frombuffer(content, dtype, offset=start).reshape(shape)
     return torch.from_numpy(values.astype(dtype.newbyteorder("="), copy=True))

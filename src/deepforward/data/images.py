@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Shaped, UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-from deepforward.errors import CorruptData, InvalidData
+from deepforward.errors import CorruptData, DeepforwardError, InvalidData
 
 _GREY = {"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"}
 _EXIF_ORIENTATION, _TRANSPOSED = 0x0112, range(5, 9)
@@ -25,9 +27,9 @@ def describe(path: Path) -> tuple[int, int, bool]:
     """
     with _opened(path) as image:
         width, height = image.size
-        # PNG reads all pixels in search of EXIF that its head does not hold.
-        is_known = image.format != "PNG" or "exif" in image.info
-        if is_known and image.getexif().get(_EXIF_ORIENTATION) in _TRANSPOSED:
+        # Pillow has turned the size of a TIFF already; PNG reads all pixels in search of EXIF that its head does not hold.
+        is_stored = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+        if is_stored and image.getexif().get(_EXIF_ORIENTATION) in _TRANSPOSED:
             width, height = height, width
         return height, width, image.mode in _GREY
 
@@ -41,19 +43,13 @@ def decode(path: Path, height: int, width: int, *, is_grey: bool) -> UInt8[np.nd
         CorruptData: The file does not decode.
         InvalidData: It has 32 bits a pixel, whose range is anybody's guess.
     """
-    try:
-        with _opened(path) as image:
-            mode, side = "L" if is_grey else "RGB", 2 * max(height, width)
-            image.draft(mode, (side, side))
-            upright = ImageOps.exif_transpose(image)
-            flat = _on_white(_eight_bits(upright, path)).convert(mode)
-            if flat.size != (width, height):
-                flat = ImageOps.fit(flat, (width, height), Image.Resampling.BILINEAR)
-            pixels = np.asarray(flat)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, (CorruptData, InvalidData)):
-            raise
-        raise CorruptData(f"{path}: does not decode as an image ({error}); repair or remove it") from None
+    with _opened(path) as image:
+        mode, side = "L" if is_grey else "RGB", 2 * max(height, width)
+        image.draft(mode, (side, side))
+        flat = _on_white(_eight_bits(ImageOps.exif_transpose(image), path)).convert(mode)
+        if flat.size != (width, height):
+            flat = ImageOps.fit(flat, (width, height), Image.Resampling.BILINEAR)
+        pixels = np.asarray(flat)
     return pixels[None] if is_grey else pixels.transpose(2, 0, 1)
 
 
@@ -69,11 +65,18 @@ def resize(images: Shaped[Tensor, "examples channel rows columns"], size: int) -
     return torch.cat(parts)
 
 
-def _opened(path: Path) -> Image.Image:
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
-        return Image.open(path)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        # A stream, because Pillow maps a file that it opens by name and then confuses height and width of a turned TIFF.
+        with path.open("rb") as stream, Image.open(stream) as image:
+            yield image
+    except DeepforwardError:
+        raise
+    except UnidentifiedImageError:
         raise CorruptData(f"{path}: got a file that is no image, expected PNG, JPEG or the like; repair or remove it") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise CorruptData(f"{path}: does not decode as an image ({error}); repair or remove it") from None
 
 
 def _eight_bits(image: Image.Image, path: Path) -> Image.Image:

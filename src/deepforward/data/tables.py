@@ -15,7 +15,7 @@ from deepforward.data.dataset import Split, Splits
 from deepforward.data.labels import Task, encoder
 from deepforward.data.spec import Seed, Share
 from deepforward.data.splitting import stratified
-from deepforward.errors import CorruptData, DataUnavailable, InvalidData, InvalidOption, MissingExtra
+from deepforward.errors import CorruptData, DataUnavailable, DeepforwardError, InvalidData, InvalidOption, MissingExtra
 
 _MOST_CATEGORIES = 100
 _DELIMITERS = ",;\t|"
@@ -87,6 +87,8 @@ def _read_csv(path: Path) -> Columns:
             reader = csv.reader(stream, delimiter=max(_DELIMITERS, key=first.count), strict=True)
             header = [name.strip() for name in next(reader, [])]
             rows, lines = _rows(path, ((reader.line_num, row) for row in reader), len(header))
+    except DeepforwardError:
+        raise
     except (UnicodeDecodeError, csv.Error) as error:
         raise CorruptData(f"{path}: does not parse as a table in UTF-8 ({error}); save it again") from None
     except OSError as error:
