@@ -8,15 +8,9 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from deepforward.errors import InvalidOption, ShapeError
+from deepforward.errors import ShapeError
 
 Tone: TypeAlias = Literal["good", "bad", "warn", "neutral"]
-TONES: tuple[Tone, ...] = ("good", "bad", "warn", "neutral")
-
-
-def _require_tone(tone: str) -> None:
-    if tone not in TONES:
-        raise InvalidOption(f"got tone '{tone}'; expected one of {', '.join(TONES)}; use 'neutral' if unsure")
 
 
 @dataclass(frozen=True)
@@ -34,9 +28,6 @@ class Verdict:
     sentence: str
     numbers: Mapping[str, Any] = field(default_factory=dict)
     tone: Tone = "neutral"
-
-    def __post_init__(self) -> None:
-        _require_tone(self.tone)
 
 
 @dataclass(frozen=True)
@@ -56,9 +47,6 @@ class Advice:
     actions: Sequence[str] = ()
     source: str = ""
     tone: Tone = "warn"
-
-    def __post_init__(self) -> None:
-        _require_tone(self.tone)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from deepforward.errors import InvalidOption
-from deepforward.report.blocks import Advice, Block, Chart, Code, Facts, Images, Table, Text, Tone, Verdict
+from deepforward.report.blocks import Advice, Chart, Code, Facts, Images, Table, Text, Tone, Verdict
 from deepforward.report.images import data_uris
 from deepforward.report.plain import plain
 
@@ -39,7 +39,7 @@ def _finite(value: Any) -> Any:
 
 
 @singledispatch
-def draw(block: Block) -> str:
+def draw(block: object) -> str:
     """One block as an HTML element.
 
     Raises:

@@ -12,7 +12,7 @@ from PIL import Image
 from deepforward.report.blocks import Images
 
 #: Bytes of raw pixels that one grid may hold, so that many large photographs do not swell the page.
-PIXEL_BUDGET = 400_000
+PIXEL_BUDGET = 300_000
 MAX_IMAGES = 100
 MAX_SIDE = 192
 

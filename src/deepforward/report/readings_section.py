@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from deepforward.report.blocks import Block, Chart, Table
 from deepforward.report.figures import depth_profile, heat_map
 
-MAX_TABLE_ROWS = 1000
+MAX_TABLE_ROWS = 500
 
 
+@runtime_checkable
 class LayerReadings(Protocol):
     """Numbers by sampled step and layer, as instruments give them."""
 

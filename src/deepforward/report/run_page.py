@@ -117,12 +117,7 @@ def _trials(record: RunRecord) -> Iterator[Block]:
     yield Table(
         ["prescription", "outcome", "before", "after", "seeds"],
         [
-            [
-                _name(verdict),
-                verdict["outcome"],
-                *(float(np.nanmean(verdict[when])) for when in ("before", "after")),
-                _seeds(verdict),
-            ]
+            [_name(verdict), verdict["outcome"], _mean(verdict, "before"), _mean(verdict, "after"), _seeds(verdict)]
             for verdict in record.verdicts
         ],
         formats={"before": ".4g", "after": ".4g"},
@@ -161,7 +156,9 @@ def _errors(record: RunRecord) -> Iterator[Block]:
     if record.confusion is not None:
         confusion = np.asarray(record.confusion)
         yield confusion_matrix(
-            confusion, record.classes, "Number of test examples; the darker, the larger the share of the true class."
+            confusion,
+            record.classes,
+            "Number of test examples; the stronger the colour, the larger the share of the true class.",
         )
         yield _most_confused(confusion, record.classes)
     if record.mistakes is not None and has_mistakes:

@@ -123,10 +123,15 @@ def lines(
     for i in evenly(len(x), MAX_ROWS // max(len(series), 1)):
         for name, values in series.items():
             low, high = (band[i] for band in bands.get(name, (values, values)))
-            numbers = [drawable(number, log_y) for number in (values[i], low, high)]
-            rows.append({"x": significant(x[i]), "series": name, **dict(zip(("y", "low", "high"), numbers, strict=True))})
+            numbers = [drawable(float(number), log_y) for number in (values[i], low, high)]
+            rows.append(
+                {"x": drawable(float(x[i]), log_x), "series": name, **dict(zip(("y", "low", "high"), numbers, strict=True))}
+            )
     color = by_name("series", list(series), "stroke")
-    x_axis, y_axis = quantitative("x", x_title, log_x), quantitative("y", y_title, log_y)
+    x_axis, y_axis = (
+        quantitative(field, title, log and any(row[field] for row in rows))
+        for field, title, log in (("x", x_title, log_x), ("y", y_title, log_y))
+    )
     band = {
         "mark": {"type": "area", "opacity": 0.22},
         "encoding": {"x": x_axis, "y": {**y_axis, "field": "low"}, "y2": {"field": "high"}, "color": color},

@@ -13,8 +13,8 @@ from deepforward.report.figures.curves import drawable
 from deepforward.report.figures.specification import by_name, evenly, quantitative, specification
 from deepforward.report.plain import power_of_ten
 
-MAX_LAYERS = 56
-MAX_STEPS = 84
+MAX_LAYERS = 60
+MAX_STEPS = 60
 
 #: Factors away from healthy at which the colour changes. They are fixed, so that a colour means the same on every page.
 FACTORS = (3.0, 10.0, 1e2, 1e4, 1e8)
@@ -159,7 +159,7 @@ def depth_profile(
                 "axis": {"tickCount": 8, "tickMinStep": 1, "format": "d"},
                 "scale": {"nice": False, "zero": False},
             },
-            "y": quantitative("value", quantity, log=True),
+            "y": quantitative("value", quantity, log=any(row["value"] for row in rows)),
             "color": by_name("step", [f"step {steps[s]}" for s in shown], "stroke"),
             "tooltip": [{"field": "layer"}, {"field": "step"}, {"field": "value", "title": quantity, "format": ".3g"}],
         },

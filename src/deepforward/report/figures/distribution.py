@@ -73,6 +73,7 @@ def scatter(
     groups = groups if groups is not None else [""] * len(x)
     if not len(x) == len(y) == len(groups):
         raise ShapeError(f"got {len(x)} x, {len(y)} y and {len(groups)} groups; expected one of each a point")
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     kept = evenly(len(x), MAX_ROWS)
     points = [(drawable(x[i], log_x), drawable(y[i], log_y), groups[i]) for i in kept]
     rows = [{"x": a, "y": b, "group": group} for a, b, group in points if a is not None and b is not None]
@@ -83,8 +84,8 @@ def scatter(
         320,
         mark={"type": "point", "filled": True, "size": 36, "opacity": 0.8},
         encoding={
-            "x": quantitative("x", x_title, log_x),
-            "y": quantitative("y", y_title, log_y),
+            "x": quantitative("x", x_title, log_x and bool(rows)),
+            "y": quantitative("y", y_title, log_y and bool(rows)),
             "color": by_name("group", names),
             "shape": shape if len(names) > 1 else {"value": "circle"},
             "tooltip": [{"field": "group"}] * (len(names) > 1)

@@ -10,7 +10,7 @@ import numpy as np
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 
 #: Rows that one chart may hold; figures thin their data to it and say so, so that a page stays small.
-MAX_ROWS = 5000
+MAX_ROWS = 3000
 
 
 def specification(values: Sequence[Mapping[str, Any]], height: int, **parts: Any) -> dict[str, Any]:

@@ -1,0 +1,145 @@
+"""The page in a real browser: it draws, is quiet, fetches nothing, fits a phone, and follows the theme."""
+
+import json
+import shutil
+import time
+
+import pytest
+
+from deepforward.report import RunRecord, run_page, write
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
+
+OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = shutil.which("chromedriver")
+    running = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield running
+    running.quit()
+
+
+@pytest.fixture(scope="session")
+def address(vanishing: RunRecord, tmp_path_factory) -> str:
+    return write(run_page(vanishing), tmp_path_factory.mktemp("page") / "report.html").as_uri()
+
+
+def show(browser, address: str, width: int = 1200) -> None:
+    """Open the page in the light theme at a width and wait until the charts are drawn."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    emulate(browser, theme="light")
+    browser.get(address)
+    deadline = time.monotonic() + 30
+    while not browser.execute_script("return document.documentElement.dataset.drawn"):
+        assert time.monotonic() < deadline, "the charts were not drawn within 30 s"
+        time.sleep(0.05)
+
+
+def emulate(browser, theme: str, media: str = "") -> None:
+    """Let the system prefer a theme, or print."""
+    features = [{"name": "prefers-color-scheme", "value": theme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
+
+
+@pytest.fixture(scope="session")
+def first_look(browser, address) -> dict:
+    """What one visit tells: marks in each chart, words on the console, addresses requested."""
+    browser.get_log("performance")
+    show(browser, address)
+    marks = """const marks = (figure) => figure.querySelectorAll("svg [class*=mark-] :is(path, line, text)").length;
+        return [...document.querySelectorAll("figure.chart")].map(marks);"""
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    requests = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    return {"marks": browser.execute_script(marks), "console": browser.get_log("browser"), "requests": requests}
+
+
+@pytest.fixture
+def page(first_look, browser, address):
+    """The browser with the page open."""
+    emulate(browser, theme="light")
+    return browser
+
+
+def test_charts_are_drawn_without_a_word_on_the_console(first_look):
+    assert len(first_look["marks"]) == 8
+    assert min(first_look["marks"]) > 10
+    assert first_look["console"] == []
+
+
+def test_nothing_but_the_file_itself_is_requested(first_look, address):
+    assert {url for url in first_look["requests"] if not url.startswith("data:")} == {address}
+
+
+def test_policy_stops_foreign_scripts_and_requests(page):
+    stopped = page.execute_async_script(
+        """const done = arguments[0];
+        const script = document.createElement("script");
+        script.textContent = "window.intruder = true";
+        document.body.append(script);
+        fetch("https://example.org/").then(() => done("fetched"), () => done(window.intruder ? "ran" : "stopped"));"""
+    )
+    assert stopped == "stopped"
+
+
+def colors(browser) -> list[str]:
+    return browser.execute_script(
+        """const color = (selector, property) => getComputedStyle(document.querySelector(selector))[property];
+        return [color("body", "backgroundColor"), color("body", "color"), color("figure.chart .role-axis-title text", "fill"),
+                color("figure.chart .mark-rect path", "fill"), color("figure.chart .mark-line path", "stroke")];"""
+    )
+
+
+def test_theme_follows_the_system_the_toggle_and_the_printer(page):
+    light = colors(page)
+    emulate(page, theme="dark")
+    dark = colors(page)
+    assert all(a != b for a, b in zip(light, dark, strict=True))
+    emulate(page, theme="dark", media="print")
+    assert colors(page) == light
+    emulate(page, theme="light")
+    toggle = page.find_element("id", "theme")
+    toggle.click()
+    assert colors(page) == dark
+    toggle.click()
+    assert colors(page) == light
+
+
+def test_hovering_a_cell_names_layer_and_step(page):
+    webdriver = pytest.importorskip("selenium.webdriver")
+    cells = page.find_element("css selector", "figure.chart .mark-rect")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", cells)
+    webdriver.ActionChains(page).move_to_element(cells).perform()
+    tooltip = page.find_element("id", "vg-tooltip-element").text
+    assert "body." in tooltip
+    assert "step" in tooltip
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_page_never_scrolls_sideways(page, address, width):
+    show(page, address, width)
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    wide = "return [...document.querySelectorAll('figure.chart .plot')].filter(p => p.scrollWidth > p.clientWidth + 1).length"
+    assert page.execute_script(wide) == 0
+
+
+def test_text_tables_and_images_need_no_script(page, address):
+    page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        page.get(address)
+        body = page.find_element("css selector", "body").text
+    finally:
+        page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert "The gradient shrinks 7.2 times per layer" in body
+    assert "need JavaScript" in body
+    assert "Most frequent confusions" in body
