@@ -23,15 +23,30 @@ def test_a_perceptron_learns_digits_and_the_folder_tells_it(run):
     assert run.result["status"] == "finished"
     assert [row["epoch"] for row in run.history] == [1, 2, 3, 4]
     assert run.history[-1]["train/loss"] < run.history[0]["train/loss"]
-    assert {p.name for p in run.folder.iterdir()} >= {"recipe.json", "history.jsonl", "result.json", "readings.json", "checkpoints"}
+    assert {p.name for p in run.folder.iterdir()} >= {
+        "recipe.json",
+        "history.jsonl",
+        "result.json",
+        "readings.json",
+        "checkpoints",
+    }
     assert json.loads((run.folder / "recipe.json").read_text())["epochs"] == 4
 
 
 def test_the_loss_in_the_history_is_that_of_a_plain_loop(tmp_path):
     """The engine against a loop written out by hand: same data, same order, same update."""
     recipe = Recipe(
-        model="perceptron", model_options={"depth": 1, "width": 8}, epochs=2, batch_size=100, optimizer="sgd", validation=0.0,
-        optimizer_options={}, learning_rate=0.1, schedule="constant", clip=0.5, precision="fp32",
+        model="perceptron",
+        model_options={"depth": 1, "width": 8},
+        epochs=2,
+        batch_size=100,
+        optimizer="sgd",
+        validation=0.0,
+        optimizer_options={},
+        learning_rate=0.1,
+        schedule="constant",
+        clip=0.5,
+        precision="fp32",
         weight_decay=0.0,
     )
     run = fit(recipe, tmp_path / "run", quiet=True)
@@ -92,7 +107,7 @@ def test_early_stopping_keeps_the_best_weights(tmp_path):
 
 def test_a_loss_that_turns_nan_names_layer_and_step_and_keeps_the_evidence(tmp_path):
     recipe = SMALL.replace(learning_rate=1e18, schedule="constant", optimizer_options={})
-    with pytest.raises(Diverged, match=r"loss became (nan|inf) at step \d+ .*layer '") as caught:
+    with pytest.raises(Diverged, match=r"loss or gradient became (nan|inf) at step \d+ .*layer '") as caught:
         fit(recipe, tmp_path / "run", quiet=True)
     assert "\n" not in str(caught.value)
     from deepforward.engine import Run
@@ -125,8 +140,16 @@ def test_the_finder_advises_a_rate_that_trains(tmp_path):
         ("def factory(): return 3", InvalidModel, "returned int; expected a torch.nn.Module"),
         ("factory = 3", InvalidModel, "has no callable 'factory'"),
         ("def factory(", InvalidModel, "raised SyntaxError"),
-        ("from torch import nn\ndef factory(): return nn.Sequential(nn.Flatten(), nn.Linear(65, 10))", ShapeError, r"layer '1' \(Linear\) got input of shape \(2, 64\)"),
-        ("from torch import nn\ndef factory(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 7))", ShapeError, r"gives \(7,\) .* expected \(10,\)"),
+        (
+            "from torch import nn\ndef factory(): return nn.Sequential(nn.Flatten(), nn.Linear(65, 10))",
+            ShapeError,
+            r"layer '1' \(Linear\) got input of shape \(2, 64\)",
+        ),
+        (
+            "from torch import nn\ndef factory(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 7))",
+            ShapeError,
+            r"gives \(7,\) .* expected \(10,\)",
+        ),
         ("from torch import nn\ndef factory(): return nn.Flatten()", ShapeError, "expected"),
         ("from torch import nn\ndef factory(width): return nn.Linear(64, width)", InvalidOption, "width"),
     ],
@@ -150,7 +173,14 @@ def test_bf16_and_channels_last_train_like_fp32(tmp_path):
     assert fast.history[0]["train/loss"] == pytest.approx(plain.history[0]["train/loss"], rel=0.05)
 
 
-@pytest.mark.parametrize(("field", "value", "message"), [("device", "cuda:7", "not on this machine"), ("device", "gpu", "not on this machine"), ("precision", "fp16", "use bf16 or fp32")])
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("device", "cuda:7", "not on this machine"),
+        ("device", "gpu", "not on this machine"),
+        ("precision", "fp16", "use bf16 or fp32"),
+    ],
+)
 def test_devices_that_are_not_there_are_refused(tmp_path, field, value, message):
     with pytest.raises(InvalidOption, match=message):
         fit(SMALL.replace(**{field: value}), tmp_path / "run", quiet=True)

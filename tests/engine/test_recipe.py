@@ -5,7 +5,9 @@ from deepforward.errors import InvalidOption, RunMismatch, UnknownName
 
 
 def test_json_round_trip_is_exact():
-    recipe = Recipe(model="perceptron", model_options={"depth": 3}, alterations=("residual",), learning_rate=0.1, seed=3).complete()
+    recipe = Recipe(
+        model="perceptron", model_options={"depth": 3}, alterations=("residual",), learning_rate=0.1, seed=3
+    ).complete()
     assert Recipe.from_json(recipe.to_json()) == recipe
 
 

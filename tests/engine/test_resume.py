@@ -65,10 +65,10 @@ def test_interrupted_at_every_step_gives_the_same_bits(recipe, tmp_path, monkeyp
     monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", seconds)
     steps, original = 0, step_module.Stepper.step
 
-    def dying(self, *arguments):
+    def dying(self, *arguments, **options):
         nonlocal steps
         steps += 1
-        result = original(self, *arguments)
+        result = original(self, *arguments, **options)
         if steps % 4 == 3:
             raise Killed
         return result
@@ -104,7 +104,9 @@ def test_killed_by_sigkill_at_random_moments_gives_the_same_bits(recipe, tmp_pat
     delays = random.Random(0)
     kills = 0
     for _ in range(12):
-        process = subprocess.Popen([sys.executable, "-c", script, recipe.to_json(), str(tmp_path / "killed")], stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, recipe.to_json(), str(tmp_path / "killed")], stdout=subprocess.PIPE
+        )
         process.stdout.readline()
         if kills < 2:
             time.sleep(0.1 + 0.3 * delays.random())

@@ -41,7 +41,9 @@ def test_every_schedule_stays_between_zero_and_its_peak(schedule, peak, steps, s
     assert 0 <= rate(schedule, {}, peak, int(share * steps), steps) <= peak * (1 + 1e-12)
 
 
-@pytest.mark.parametrize(("options", "message"), [({"warm": 0.1}, "no option 'warm'"), ({"warmup": 3}, "from 0 to 1"), ({"final": "0"}, "number")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"warm": 0.1}, "no option 'warm'"), ({"warmup": 3}, "from 0 to 1"), ({"final": "0"}, "number")]
+)
 def test_bad_options_are_refused(options, message):
     with pytest.raises(InvalidOption, match=message):
         rate("cosine", options, 0.1, 0, 10)

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from deepforward.engine.recipe import Recipe
 from deepforward.errors import InvalidOption
 
+#: Multiply-adds of the largest layer for one batch below which a second thread costs more than it brings.
+_WORTH_A_THREAD = 2**23
+
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -24,12 +27,14 @@ class Arithmetic:
         precision: `fp32`, `bf16` or `fp16`; parameters and their updates are always fp32.
         channels_last: Whether images and convolution weights lie channels last in memory.
         compile: Whether the model is compiled.
+        threads: Threads of the arithmetic on a CPU.
     """
 
     device: torch.device
     precision: str
     channels_last: bool
     compile: bool
+    threads: int
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
@@ -66,7 +71,8 @@ def choose(recipe: Recipe, model: nn.Module, input_shape: tuple[int, ...]) -> Ar
     """Fill the recipe's `auto` values for this machine and model.
 
     Convolutions on images gain from bf16 and channels-last wherever the processor multiplies bf16 in hardware; small fully
-    connected networks are bound by dispatch and lose by the casts, so they stay in fp32 on a CPU.
+    connected networks are bound by dispatch and lose by the casts, so they stay in fp32 on a CPU, and on one thread: a second
+    one brings them nothing and, on a busy machine, makes every operation wait for the slower of two.
     """
     device = choose_device(recipe.device)
     convolutional = len(input_shape) == 3 and any(isinstance(module, nn.Conv2d) for module in model.modules())
@@ -79,7 +85,15 @@ def choose(recipe: Recipe, model: nn.Module, input_shape: tuple[int, ...]) -> Ar
     if precision == "fp16" and device.type == "cpu":
         raise InvalidOption("precision fp16 on the CPU trains slowly and overflows; use bf16 or fp32")
     channels_last = convolutional if recipe.channels_last == "auto" else recipe.channels_last == "on"
-    return Arithmetic(device, precision, channels_last, recipe.compile == "on")
+    largest = max((p.numel() for p in model.parameters()), default=0) * (recipe.batch_size or 1)
+    small = not convolutional and largest < _WORTH_A_THREAD
+    return Arithmetic(
+        device=device,
+        precision=precision,
+        channels_last=channels_last,
+        compile=recipe.compile == "on",
+        threads=recipe.threads or (1 if small else torch.get_num_threads()),
+    )
 
 
 def cpu_multiplies_bf16() -> bool:
@@ -89,12 +103,10 @@ def cpu_multiplies_bf16() -> bool:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Use `count` threads for the block; 0 leaves torch's choice."""
+    """Use `count` threads for the block."""
     before = torch.get_num_threads()
-    if count:
-        torch.set_num_threads(count)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
-        if count:
-            torch.set_num_threads(before)
+        torch.set_num_threads(before)

@@ -45,8 +45,10 @@ def find_learning_rate(recipe: Recipe, data: Dataset | None = None) -> LearningR
     """
     data = data or load(recipe.data)
     recipe = recipe.complete(regression=not data.classes)
-    with isolated(recipe.seed, choose_device(recipe.device)), threads(recipe.threads):
-        return sweep(assemble(recipe, data), recipe)
+    with isolated(recipe.seed, choose_device(recipe.device)):
+        parts = assemble(recipe, data)
+        with threads(parts.arithmetic.threads):
+            return sweep(parts, recipe)
 
 
 def sweep(parts: Parts, recipe: Recipe, low: float = 1e-6, high: float = 10.0, steps: int = 120) -> LearningRateSearch:
@@ -76,14 +78,14 @@ def _sweep(parts: Parts, recipe: Recipe, ladder: list[float]) -> LearningRateSea
             continue
         stepper.set_rate(rate)
         try:
-            log, norm = stepper.step(parts.batch(parts.train, indices), True, _require_finite)
+            log = stepper.step(parts.batch(parts.train, indices), _require_finite, measure=True)
         except Diverged:
             break
         mean = 0.9 * mean + 0.1 * float(log["loss"])
         smooth = mean / (1 - 0.9 ** (i + 1))
         rates.append(rate)
         losses.append(smooth)
-        norms.append(math.nan if norm is None else float(norm))
+        norms.append(float(log["gradient_norm"]))
         best = min(best, smooth)
         if i > 10 and smooth > best + 2 * abs(losses[0]):
             break

@@ -14,21 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deepforward.data import Dataset, load
+from deepforward.data import Batch, Dataset, load
 from deepforward.engine import checkpoint
 from deepforward.engine.assembly import Parts, assemble
 from deepforward.engine.device import choose_device, threads
 from deepforward.engine.evaluation import evaluate
 from deepforward.engine.finder import sweep
 from deepforward.engine.progress import Display
-from deepforward.engine.randomness import capture, isolated, restore, stream
+from deepforward.engine.randomness import capture, draws, isolated, restore, restore_draws, stream
 from deepforward.engine.recipe import Recipe
 from deepforward.engine.run import Run, load_tensors, prepare_folder, versions
 from deepforward.engine.schedule import rate
 from deepforward.engine.step import Stepper
 from deepforward.errors import Diverged
 from deepforward.files import write_whole
-from deepforward.instruments import Probe
+from deepforward.instruments import Probe, Readings
 
 #: Seconds between two checkpoints. It changes what a crash costs, never what a run computes.
 _CHECKPOINT_SECONDS = 20.0
@@ -71,12 +71,13 @@ def fit(
     recipe = recipe.complete(regression=not data.classes)
     folder = Path(out) if out is not None else _free_folder(recipe)
     device = choose_device(recipe.device)
-    with isolated(recipe.seed, device), threads(recipe.threads):
+    with isolated(recipe.seed, device):
         parts = assemble(recipe, data, model)
         prepare_folder(folder, recipe, resume)
         run = Run(folder, recipe, data)
-        if run.result.get("status") in (None, "running"):
-            Training(parts, run, quiet).run_through()
+        if not run.result:
+            with threads(parts.arithmetic.threads):
+                Training(parts, run, quiet).run_through()
     return run
 
 
@@ -92,6 +93,8 @@ class Training:
             "objective": stream(self.recipe.seed, "objective", device.type),
         }
         self.stepper = Stepper(parts, self.generators["objective"])
+        self.probe: Probe | None = None
+        self.earlier: Readings | None = None  # what was read before the run was interrupted
         self.batches = batches_per_epoch(len(parts.train), self.recipe.batch_size or 1)
         self.epochs = self.recipe.epochs or 1
         self.peak = self.recipe.learning_rate if isinstance(self.recipe.learning_rate, (int, float)) else 0.0
@@ -111,16 +114,21 @@ class Training:
             self._restore()
         elif self.recipe.learning_rate == "find":
             self.peak = sweep(self.parts, self.recipe).learning_rate
+        if self.recipe.probe_budget:
+            self.probe = self.stepper.probe = Probe(
+                self.parts.model,
+                optimizer=list(self.parts.optimizers.values())[-1],
+                budget=self.recipe.probe_budget,
+                first_step=self._steps_done,
+            )
         self.started = time.perf_counter() - self.seconds
         self.saved = time.perf_counter()
         title = f"{self.recipe.model} on {self.recipe.data}"
         total = self.epochs * self.batches
         with ExitStack() as stack:
             self.display = stack.enter_context(Display(title, total, self._steps_done, self.quiet))
-            self.probe = None
-            if self.recipe.probe_budget:
-                optimizer = next(iter(self.parts.optimizers.values()))
-                self.probe = stack.enter_context(Probe(self.parts.model, optimizer=optimizer, budget=self.recipe.probe_budget))
+            if self.probe is not None:
+                stack.enter_context(self.probe)
             self.parts.model.train()
             while self.epoch < self.epochs and not self._exhausted:
                 self._train_epoch()
@@ -160,13 +168,14 @@ class Training:
         self.stepper.set_rate(rate(self.recipe.schedule or "constant", self.recipe.schedule_options, self.peak, step, steps))
         batch = self.parts.batch(self.parts.train, indices)
         look = self.parts.arithmetic.device.type == "cpu" or step % _DEVICE_STEPS == 0
-        before = capture(self.generators, self.parts.arithmetic.device) if look and self.probe is not None else None
+        before = draws(self.generators, self.parts.arithmetic.device) if look and self.probe is not None else None
 
-        def finite(loss: Tensor) -> None:
-            if look and not math.isfinite(loss.item()):
-                self._diverge(step, loss.item(), batch, before)
+        def finite(number: Tensor) -> None:
+            if look and not math.isfinite(number.item()):
+                self._diverge(step, number.item(), batch, before)
 
-        log, norm = self.stepper.step(batch, step % _NORM_STEPS == 0, finite)
+        log = self.stepper.step(batch, finite, measure=step % _NORM_STEPS == 0)
+        norm = log.pop("gradient_norm", None)
         if norm is not None and look:
             self.norms.append(float(norm))
         size = len(indices)
@@ -220,9 +229,9 @@ class Training:
             state, values = checkpoint.flatten_optimizer(optimizer.state_dict())
             tensors |= {f"optimizer/{role}/{name}": value for name, value in state.items()}
             plain[role] = values
-        draws, other = capture(self.generators, self.parts.arithmetic.device)
-        draws["stream/order"] = self.order_start  # the order of this epoch is drawn again from where it was drawn
-        tensors |= {f"random/{name}": value for name, value in draws.items()}
+        random, other = capture(self.generators, self.parts.arithmetic.device)
+        random["stream/order"] = self.order_start  # the order of this epoch is drawn again from where it was drawn
+        tensors |= {f"random/{name}": value for name, value in random.items()}
         tensors |= {f"sums/{name}": value for name, value in self.sums.items()}
         seconds = time.perf_counter() - self.started
         state = {name: getattr(self, name) for name in _PROGRESS}
@@ -241,7 +250,14 @@ class Training:
         )
         if self.best:
             checkpoint.save(self.checkpoints, "best", self.best, {"progress": {"best_loss": best.get("best_loss")}})
+        self._save_readings()
         self.saved = time.perf_counter()
+
+    def _save_readings(self) -> None:
+        if self.probe is not None:
+            readings = self.probe.readings()
+            whole = readings if self.earlier is None else self.earlier.followed_by(readings)
+            write_whole(self.run.folder / "readings.json", whole.to_json().encode())
 
     def _restore(self) -> None:
         tensors, plain = checkpoint.load(self.checkpoints, "newest")
@@ -254,37 +270,37 @@ class Training:
         for name, value in plain["progress"].items():
             setattr(self, name, value)
         self.history = plain["history"]
+        self.earlier = self.run.readings
         if checkpoint.exists(self.checkpoints, "best"):
             self.best = checkpoint.load(self.checkpoints, "best")[0]
 
-    def _diverge(self, step: int, loss: float, batch: Any, before: Any) -> None:
+    def _diverge(self, step: int, number: float, batch: Batch, before: dict[str, Tensor] | None) -> None:
         """Find where the first number that is not finite arises, keep the evidence, and raise."""
         place = ""
-        if self.probe is not None:
-            restore(*before, self.generators, self.parts.arithmetic.device)
-            origin = self.probe.locate(lambda: self._losses(batch))
+        if self.probe is not None and before is not None:
+            restore_draws(before, self.generators, self.parts.arithmetic.device)
+            origin = self.probe.locate(lambda: self._first_loss(batch))
             if origin is not None:
                 place = f"; it arose in the {origin['place']} of layer '{origin['layer']}' ({origin['kind']})"
-        row = {"epoch": self.epoch + 1, "step": step, "train/loss": loss}
+        row = {"epoch": self.epoch + 1, "step": step, "train/loss": number}
         if self.norms:
             row |= {"gradient_norm/median": statistics.median(self.norms), "gradient_norm/max": max(self.norms)}
         self._record(row)
         self._finish("diverged", evaluate_test=False)
         error = Diverged(
-            f"loss became {loss} at step {step} (epoch {self.epoch + 1}){place}; lower the learning rate or run "
+            f"loss or gradient became {number} at step {step} (epoch {self.epoch + 1}){place}; lower the learning rate or run "
             f"`deepforward diagnose {self.run.folder}`"
         )
         error.folder = self.run.folder
         raise error
 
-    def _losses(self, batch: Any) -> Tensor:
+    def _first_loss(self, batch: Batch) -> Tensor:
         with self.parts.arithmetic.autocast():
             return next(iter(self.parts.objective.signals(self.parts.model, batch, self.generators["objective"]))).loss
 
     def _finish(self, status: str, evaluate_test: bool = True) -> None:
         """Write readings and result; test data is looked at once, here, with the best weights."""
-        if self.probe is not None:
-            write_whole(self.run.folder / "readings.json", self.probe.readings().to_json().encode())
+        self._save_readings()
         row = next((r for r in reversed(self.history) if r.get("epoch") == self.epoch), {})
         metrics = {name: value for name, value in row.items() if "/" in name and not name.startswith("gradient")}
         if evaluate_test:
@@ -305,7 +321,7 @@ class Training:
                 "precision": arithmetic.precision,
                 "channels_last": arithmetic.channels_last,
                 "compile": arithmetic.compile,
-                "threads": torch.get_num_threads(),
+                "threads": arithmetic.threads,
             },
             versions=versions(),
         )

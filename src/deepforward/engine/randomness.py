@@ -41,23 +41,18 @@ def isolated(seed: int, device: torch.device) -> Iterator[None]:
             np.random.set_state(own_numpy)  # noqa: NPY002
 
 
-def capture(generators: Mapping[str, torch.Generator], device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State of the global generators and of `generators`: tensors by name, and plain values."""
+def draws(generators: Mapping[str, torch.Generator], device: torch.device) -> dict[str, Tensor]:
+    """State of torch's global generators and of `generators`; cheap enough for every step."""
     tensors = {"torch": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["cuda"] = torch.cuda.get_rng_state(device)
     if device.type == "mps":
         tensors["mps"] = torch.mps.get_rng_state()
-    tensors |= {f"stream/{name}": generator.get_state() for name, generator in generators.items()}
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
-    tensors["numpy"] = torch.from_numpy(np.asarray(keys).astype(np.int64))
-    return tensors, {"random": random.getstate(), "numpy": [str(name), int(position), int(has_gauss), float(gauss)]}
+    return tensors | {f"stream/{name}": generator.get_state() for name, generator in generators.items()}
 
 
-def restore(
-    tensors: Mapping[str, Tensor], plain: Mapping[str, Any], generators: Mapping[str, torch.Generator], device: torch.device
-) -> None:
-    """Inverse of `capture`."""
+def restore_draws(tensors: Mapping[str, Tensor], generators: Mapping[str, torch.Generator], device: torch.device) -> None:
+    """Inverse of `draws`."""
     torch.set_rng_state(tensors["torch"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(tensors["cuda"], device)
@@ -65,6 +60,20 @@ def restore(
         torch.mps.set_rng_state(tensors["mps"])
     for name, generator in generators.items():
         generator.set_state(tensors[f"stream/{name}"])
+
+
+def capture(generators: Mapping[str, torch.Generator], device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State of every generator that a run can draw from, numpy's and Python's too: tensors by name, and plain values."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    tensors = draws(generators, device) | {"numpy": torch.from_numpy(np.asarray(keys).astype(np.int64))}
+    return tensors, {"random": random.getstate(), "numpy": [str(name), int(position), int(has_gauss), float(gauss)]}
+
+
+def restore(
+    tensors: Mapping[str, Tensor], plain: Mapping[str, Any], generators: Mapping[str, torch.Generator], device: torch.device
+) -> None:
+    """Inverse of `capture`."""
+    restore_draws(tensors, generators, device)
     version, internal, gauss = plain["random"]
     random.setstate((version, tuple(internal), gauss))
     name, position, has_gauss, cached = plain["numpy"]

@@ -59,7 +59,7 @@ class Recipe:
         channels_last: `auto`, `on`, `off`.
         compile: `auto`, `on`, `off`.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        threads: Threads of the arithmetic on CPU; 0 is torch's own choice.
+        threads: Threads of the arithmetic on a CPU; 0 is one for small networks, torch's own choice for others.
         probe_budget: Share of the step time that the always-on instruments may cost; 0 switches them off.
         seed: Fixes initialisation, order of the data and every other random draw.
     """

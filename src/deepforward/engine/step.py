@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepforward.data.dataset import Batch
 from deepforward.engine.assembly import Parts
+from deepforward.instruments import GradientNorms, Probe, gradient_norms
 
 
 class Stepper:
@@ -17,10 +18,11 @@ class Stepper:
     Args:
         parts: Model, objective and optimisers.
         rng: Generator of the objective's random draws.
+        probe: The probe that looks at these steps.
     """
 
-    def __init__(self, parts: Parts, rng: torch.Generator) -> None:
-        self.parts, self.rng = parts, rng
+    def __init__(self, parts: Parts, rng: torch.Generator, probe: Probe | None = None) -> None:
+        self.parts, self.rng, self.probe = parts, rng, probe
         self.clip = parts.recipe.clip
         self.scaler = torch.amp.GradScaler(parts.arithmetic.device.type, enabled=parts.arithmetic.precision == "fp16")
         self.parameters = {
@@ -34,47 +36,59 @@ class Stepper:
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
-    def step(self, batch: Batch, measure: bool, finite: Callable[[Tensor], None]) -> tuple[dict[str, Tensor], Tensor | None]:
+    def step(self, batch: Batch, finite: Callable[[Tensor], None], measure: bool = False) -> dict[str, Tensor]:
         """Take one step on `batch`.
 
         Args:
             batch: Scaled examples on the device.
-            measure: Whether to measure the gradient norm although nothing is clipped.
-            finite: Called with each loss before it is followed; raises if it is not finite.
+            finite: Called with each loss, and each gradient norm that is measured, before it is followed; raises if it is not
+                finite.
+            measure: Measure the gradient norm although nothing is clipped.
 
         Returns:
-            Scalars by name (`loss` is the last signal's), and the last signal's global gradient norm (None if not measured).
+            Scalars by name: `loss` is the last signal's; `gradient_norm` is its global norm, if it was measured.
         """
         log: dict[str, Tensor] = {}
-        norm: Tensor | None = None
         signals = iter(self.parts.objective.signals(self.parts.forward, batch, self.rng))
         while True:
             with self.parts.arithmetic.autocast():
                 signal = next(signals, None)
             if signal is None:
-                return log, norm
+                return log
             finite(signal.loss)
             optimizer, parameters = self.parts.optimizers[signal.role], self.parameters[signal.role]
             optimizer.zero_grad(set_to_none=True)
             self.scaler.scale(signal.loss).backward(inputs=parameters)
+            log.update(_named(signal.role, {"loss": signal.loss.detach(), **signal.log}))
             if self.clip is not None or measure:
                 self.scaler.unscale_(optimizer)
-                norm = clip_gradients(parameters, self.clip)
+                log["gradient_norm"] = self._look_at_gradients(parameters)
+                if not self.scaler.is_enabled():  # the scaler of fp16 meets infinities on its way and skips the step
+                    finite(log["gradient_norm"])
             self.scaler.step(optimizer)
             self.scaler.update()
-            log.update(_named(signal.role, {"loss": signal.loss.detach(), **signal.log}))
+
+    def _look_at_gradients(self, parameters: list[nn.Parameter]) -> Tensor:
+        """One pass over the gradients, for clipping and for the probe; the global norm before clipping.
+
+        It never depends on whether the probe samples this step: that follows the clock, and the bits of a run must not.
+        """
+        norms = gradient_norms(parameters)
+        if self.clip is not None:
+            if self.probe is not None:
+                self.probe.observe_gradients(norms)
+            clip_gradients(norms, self.clip)
+        return norms.total
 
 
-def clip_gradients(parameters: list[Tensor], threshold: float | None) -> Tensor:
-    """Global norm of the gradients; they are scaled down to `threshold` where it is exceeded.
+def clip_gradients(norms: GradientNorms, threshold: float) -> None:
+    """Scale the gradients down so that their global norm is at most `threshold`.
 
     The multiplication is left out where nothing is clipped if the norm is at hand (on a CPU): that is half the cost.
     """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)).float())
-    if threshold is not None and (norm.device.type != "cpu" or norm > threshold):
-        torch._foreach_mul_(gradients, (threshold / (norm + 1e-6)).clamp(max=1.0))
-    return norm
+    if norms.total.device.type != "cpu" or norms.total > threshold:
+        gradients = [p.grad for p in norms.parameters if p.grad is not None]
+        torch._foreach_mul_(gradients, (threshold / (norms.total + 1e-6)).clamp(max=1.0))
 
 
 def _named(role: str, log: Mapping[str, Tensor]) -> dict[str, Tensor]:
