@@ -48,9 +48,9 @@ class LayerHooks:
         self._handles: list[RemovableHandle] = []
         self._sights = [sight for name, module in layers.items() if (sight := _sight(name, module, instruments))]
 
-    def install(self, sample: Sample) -> None:
-        """Put the hooks on; everything they see goes into `sample`."""
-        gate = Gate(self._model, sample)
+    def install(self, sample: Sample, *, in_forward: bool = False) -> None:
+        """Put the hooks on, perhaps while the model's forward pass begins; everything they see goes into `sample`."""
+        gate = Gate(self._model, sample, in_forward)
         self._handles = [sight.module.register_forward_hook(_LayerEnds(sight, gate, self._rows)) for sight in self._sights]
         self._handles.append(self._model.register_forward_pre_hook(_ModelBegins(gate)))
         self._handles.append(self._model.register_forward_hook(_ModelEnds(gate), always_call=True))
@@ -74,10 +74,10 @@ def _sight(name: str, module: nn.Module, instruments: Iterable[Instrument]) -> S
 class Gate:
     """Tells training from evaluation: a forward pass of the whole model without gradients is none of the step's business."""
 
-    def __init__(self, model: nn.Module, sample: Sample) -> None:
+    def __init__(self, model: nn.Module, sample: Sample, in_forward: bool) -> None:
         self.model = model
         self.sample = sample
-        self.inside_training = False
+        self.inside_training = in_forward
 
     @property
     def is_open(self) -> bool:

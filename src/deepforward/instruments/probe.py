@@ -143,7 +143,7 @@ class Probe:
         self._running = True
         self._clock = time.perf_counter()
         if self._cadence.due:
-            self._sampler.open(self.step, hooks=not self._compiled, optimizer=self._optimizer is not None)
+            self._sampler.open(self.step, hooks=not self._compiled, in_forward=self._optimizer is None)
 
     def _end_step(self) -> None:
         sampled = self.sampling

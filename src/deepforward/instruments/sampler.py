@@ -55,12 +55,19 @@ class Sampler:
         self._record = Record(capacity)
         self._unread: Sample | None = None
 
-    def open(self, step: int, *, hooks: bool = True, optimizer: bool = True) -> None:
-        """Begin to sample a step, with or without `hooks`; without an `optimizer` that tells, updates begin here."""
+    def open(self, step: int, *, hooks: bool = True, in_forward: bool = False) -> None:
+        """Begin to sample a step.
+
+        Args:
+            step: Number of the step.
+            hooks: Whether to look at layers, or only at parameters.
+            in_forward: Whether the model's forward pass has just begun, for want of an optimizer that tells steps apart; the
+                parameters are then followed from here to `close`.
+        """
         self.sample = Sample(step)
         if hooks:
-            self._hooks.install(self.sample)
-        if not optimizer:
+            self._hooks.install(self.sample, in_forward=in_forward)
+        if in_forward:
             self._watch.before_update(self.sample)
             self._watch.follow_gradients(self.sample)
 

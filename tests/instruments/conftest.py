@@ -1,0 +1,6 @@
+"""Makes hostile_modules.py importable."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
