@@ -7,7 +7,7 @@ from torch import nn
 
 from deepforward.data import load
 from deepforward.engine import Recipe, find_learning_rate, fit
-from deepforward.engine.fit import batches_per_epoch
+from deepforward.engine.training import batches_per_epoch
 from deepforward.errors import Diverged, InvalidModel, InvalidOption, ShapeError
 
 SMALL = Recipe(model="perceptron", model_options={"depth": 1, "width": 32}, epochs=4, seed=0)

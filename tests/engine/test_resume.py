@@ -11,12 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from deepforward.engine import Recipe, Run, checkpoint, fit
-from deepforward.engine import fit as fit_module_function
+from deepforward.engine import Recipe, Run, checkpoint, fit, training
 from deepforward.engine import step as step_module
 from deepforward.errors import CorruptCheckpoint, RunMismatch, WriteFailed
-
-training = sys.modules[fit_module_function.__module__]
 
 #: Dropout from the global generator, batch statistics, momentum, a validation split: every kind of state there is.
 FACTORY = """
@@ -93,9 +90,9 @@ def test_interrupted_at_every_step_gives_the_same_bits(recipe, tmp_path, monkeyp
 
 def test_killed_by_sigkill_at_random_moments_gives_the_same_bits(recipe, tmp_path):
     script = (
-        "import sys; from deepforward.engine import Recipe, fit\n"
+        "import sys; from deepforward.engine import Recipe, fit, training\n"
         "import torch; torch.set_num_threads(1)\n"
-        "training = sys.modules[fit.__module__]; training._CHECKPOINT_SECONDS = 0.0\n"
+        "training._CHECKPOINT_SECONDS = 0.0\n"
         "print('ready', flush=True)\n"
         "fit(Recipe.from_json(sys.argv[1]), sys.argv[2], resume=True, quiet=True)\n"
     )

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +78,7 @@ def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None) -> P
     arithmetic = choose(recipe, model, data.shape)
     model = model.to(arithmetic.device)
     if arithmetic.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  (missing in torch's annotations)
+        cast(Any, model).to(memory_format=torch.channels_last)  # torch's annotations lack this overload
     return Parts(
         recipe=recipe,
         data=data,
@@ -86,7 +86,7 @@ def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None) -> P
         validation=validation,
         scaling=scaling.to(arithmetic.device),
         model=model,
-        forward=torch.compile(model) if arithmetic.compile else model,
+        forward=cast(nn.Module, torch.compile(model)) if arithmetic.compile else model,
         objective=objective.to(arithmetic.device),
         optimizers={role: build_optimizer(recipe, model.get_submodule(role), arithmetic) for role in objective.roles},
         arithmetic=arithmetic,

@@ -301,7 +301,7 @@ class Training:
     def _finish(self, status: str, evaluate_test: bool = True) -> None:
         """Write readings and result; test data is looked at once, here, with the best weights."""
         self._save_readings()
-        row = next((r for r in reversed(self.history) if r.get("epoch") == self.epoch), {})
+        row: dict[str, Any] = next((r for r in reversed(self.history) if r.get("epoch") == self.epoch), {})
         metrics = {name: value for name, value in row.items() if "/" in name and not name.startswith("gradient")}
         if evaluate_test:
             if self.best:
