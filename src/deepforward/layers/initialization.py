@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deepforward.errors import NoEffect
-from deepforward.layers.criticality import Criticality, critical_point
+from deepforward.layers.criticality import Criticality, Elementwise, critical_point
 from deepforward.layers.recognition import AFFINE
 from deepforward.layers.wiring import trace
 
@@ -133,12 +133,25 @@ def critical_(
     if not layers:
         raise NoEffect(
             "critical initialisation found no Linear or Conv layer that feeds an activation without normalisation; expected at "
-            "least one; choose another prescription"
+            "least one; choose other changes"
         )
-    points = {layer.name: critical_point(layer.activation) for layer in layers}
+    points = _critical_points({layer.name: layer.activation for layer in layers})
     for layer in layers:
         square = layer.input_square if layer.entering else None
         draw_critical_(layer.affine, points[layer.name], rng, input_square=square, orthogonal=orthogonal)
+    return points
+
+
+def _critical_points(activations: Mapping[str, Elementwise]) -> dict[str, Criticality]:
+    """Solves once for layers whose activations agree in value, so that depth costs nothing."""
+    grid = torch.linspace(-6, 6, 241, dtype=torch.float64)
+    solved: dict[bytes, Criticality] = {}
+    points = {}
+    for name, phi in activations.items():
+        values = phi(grid).detach().numpy().tobytes()
+        if values not in solved:
+            solved[values] = critical_point(phi)
+        points[name] = solved[values]
     return points
 
 

@@ -80,8 +80,8 @@ def insert_skips(module: nn.Module, example_inputs: Float[Tensor, "batch *shape"
         module: Any module; changed in place: an affine layer `name` becomes `name.branch`; a normalisation that follows it
             moves into the branch.
         example_inputs: A batch that it accepts.
-        scale: Factor of the branch; None is 1 for normalised branches and 1/sqrt(number of skips) for others, which bounds the
-            growth of the signal's variance by the factor e at any depth.
+        scale: Factor of the branch; None is 1/sqrt(number of skips), with which the signal grows by a factor that does not
+            depend on depth.
 
     Returns:
         Number of skips.
@@ -97,9 +97,9 @@ def insert_skips(module: nn.Module, example_inputs: Float[Tensor, "batch *shape"
     if not layers:
         raise NoEffect(f"residual connections: {_nothing(wiring, 'none keeps its shape without being skipped already')}")
     modules = dict(module.named_modules())
+    factor = 1 / math.sqrt(len(layers)) if scale is None else scale
     for layer in layers:
         branch = layer.affine
-        factor = scale if scale is not None else 1.0 if layer.norm else 1 / math.sqrt(len(layers))
         if layer.norm:
             norm = modules[layer.norm]
             _replace(module, norm, nn.Identity())
@@ -129,7 +129,7 @@ def swap_activations(module: nn.Module, example_inputs: Float[Tensor, "batch *sh
     wanted = activation(name)
     wiring = trace(module, example_inputs)
     functions = f"{len(wiring.functional)} called as functions ({', '.join(sorted(set(wiring.functional)))}) cannot be swapped"
-    others = {child for child in wiring.activations.values() if repr(child) != repr(wanted)}
+    others = {child for child in wiring.activations.values() if type(child) is not type(wanted)}
     if not others:
         reason = functions if wiring.functional else "there is none, or all are such already"
         raise NoEffect(f"activation '{name}' found no activation module to swap: {reason}; write activations as modules")
@@ -145,6 +145,6 @@ def swap_activations(module: nn.Module, example_inputs: Float[Tensor, "batch *sh
 def _nothing(wiring: Wiring, reason: str) -> str:
     if not wiring.hidden:
         return (
-            "found no Linear or Conv layer that feeds a hidden activation; expected at least one; choose another prescription"
+            "found no Linear or Conv layer that feeds a hidden activation directly; expected at least one; choose other changes"
         )
-    return f"found {len(wiring.hidden)} hidden layers but {reason}; expected one to change; choose another prescription"
+    return f"found {len(wiring.hidden)} hidden layers but {reason}; expected one to change; choose other changes"

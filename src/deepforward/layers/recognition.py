@@ -26,7 +26,8 @@ def is_activation(module: nn.Module) -> bool:
     Returns:
         False for containers, dropout, the identity, softmax, normalisation and pooling.
     """
-    if isinstance(module, (*AFFINE, *NORMALIZATION)) or any(True for _ in module.children()):
+    learnt = sum(parameter.numel() for parameter in module.parameters())
+    if isinstance(module, (*AFFINE, *NORMALIZATION)) or learnt > 1 or any(True for _ in module.children()):
         return False
     grid = torch.linspace(-3.1, 2.9, 25, dtype=torch.float64)
     try:

@@ -44,7 +44,7 @@ class LeNet5(nn.Sequential):
         )
         self.input_shape = tuple(input_shape)
 
-    def forward(self, inputs: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch outputs"]:
+    def forward(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch outputs"]:
         """Logits."""
         expect_inputs("conv1.conv", inputs, self.input_shape)
         for layer in self:

@@ -90,7 +90,7 @@ class LeCun1989(nn.Sequential):
             )
         )
 
-    def forward(self, inputs: Float[Tensor, "batch 1 16 16"]) -> Float[Tensor, "batch outputs"]:
+    def forward(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch outputs"]:
         """Outputs in (-1, 1)."""
         expect_inputs("h1", inputs, (1, 16, 16))
         for layer in self:

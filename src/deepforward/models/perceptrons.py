@@ -39,6 +39,8 @@ class Perceptron(nn.Sequential):
         normalization: `none`, `batch` or `layer`, before the activation.
         residual: Number of affine layers that each identity skip spans (the last skip: what is left); 0 is none, 2 is He et al.
             The first hidden layer, which changes the width, and layers that do so later have no skip.
+        residual_scale: Factor of each branch; 1 is He et al., None is 1/sqrt(number of skips), which any depth bears even
+            without normalisation.
 
     Raises:
         InvalidOption: A number out of range.
@@ -60,6 +62,7 @@ class Perceptron(nn.Sequential):
         initialization: str = "default",
         normalization: str = "none",
         residual: int = 0,
+        residual_scale: float | None = None,
     ) -> None:
         super().__init__()
         self.input_shape = tuple(input_shape)
@@ -70,6 +73,9 @@ class Perceptron(nn.Sequential):
         layers = [_hidden_layer(a, b, activation, normalization) for a, b in pairwise(widths)]
         for name, block in _connect(layers, widths, residual):
             self.add_module(name, block)
+        skips = [child for child in self.modules() if isinstance(child, Skip)]
+        for skip in skips:
+            skip.scale = 1 / math.sqrt(len(skips)) if residual_scale is None else residual_scale
         self.output = nn.Linear(widths[-1], num_outputs)
         hidden = [child for name, child in self.named_modules() if name.endswith(".affine")]
         _initialize(self, hidden, initialization, activation)

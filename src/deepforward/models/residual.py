@@ -90,7 +90,7 @@ class ResidualNetwork(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
-    def forward(self, inputs: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch outputs"]:
+    def forward(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch outputs"]:
         """Logits."""
         expect_inputs("stem.conv", inputs, self.input_shape)
         maps = self.stage3(self.stage2(self.stage1(self.stem(inputs))))

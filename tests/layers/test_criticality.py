@@ -1,0 +1,100 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import integrate, stats
+from torch.nn import functional as F
+
+from deepforward.layers.criticality import critical_point, moments, second_moments
+
+SMOOTH_OR_KINKED = {
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "selu": F.selu,
+    "elu": F.elu,
+    "sigmoid": torch.sigmoid,
+    "softplus": F.softplus,
+    "leaky": F.leaky_relu,
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH_OR_KINKED)
+@pytest.mark.parametrize("q", [0.01, 1.0, 100.0])
+def test_moments_agree_with_adaptive_quadrature(name, q):
+    phi, root = SMOOTH_OR_KINKED[name], math.sqrt(q)
+
+    def at(z):
+        x = torch.tensor(root * z, dtype=torch.float64, requires_grad=True)
+        y = phi(x)
+        (slope,) = torch.autograd.grad(y, x)
+        return float(x.detach()), float(y.detach()), float(slope)
+
+    def expectation(f):
+        pieces = [integrate.quad(lambda z: f(*at(z)) * stats.norm.pdf(z), *side, limit=100)[0] for side in ((-12, 0), (0, 12))]
+        return sum(pieces)
+
+    found = moments(phi, q)
+    assert found.slope == pytest.approx(expectation(lambda x, y, s: s * s), abs=1e-8)
+    assert found.square == pytest.approx(expectation(lambda x, y, s: y * y), rel=1e-8)
+
+
+def test_kinks_and_saturation_do_not_fool_the_quadrature():
+    # closed form of E[selu'(z)^2]; 128 Gauss-Hermite nodes miss it by 0.008
+    scale, alpha = 1.0507009873554805, 1.6732632423543772
+    exact = scale**2 * (0.5 + alpha**2 * math.exp(2) * stats.norm.cdf(-2))
+    assert moments(F.selu, 1.0).slope == pytest.approx(exact, abs=1e-11)
+    # Laplace's expansion of E[sech(10 z)^4]; 128 Gauss-Hermite nodes give a fifth of it
+    expansion = stats.norm.pdf(0) / 10 * (4 / 3 - (math.pi**2 - 6) / 9 / 200)
+    assert moments(torch.tanh, 100.0).slope == pytest.approx(expansion, abs=1e-6)
+
+
+def test_growth_is_the_derivative_of_the_square():
+    for phi in SMOOTH_OR_KINKED.values():
+        numerical = (moments(phi, 1.0001).square - moments(phi, 0.9999).square) / 2e-4
+        assert moments(phi, 1.0).growth == pytest.approx(numerical, rel=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(slope=st.floats(-0.9, 2.0))
+def test_relu_family_has_the_closed_form(slope):
+    point = critical_point(lambda x: F.leaky_relu(x, slope))
+    assert point.weight_variance == pytest.approx(2 / (1 + slope**2), rel=1e-10)
+    assert point.bias_variance == 0
+    assert point.departure == 0
+
+
+def test_odd_activations_sit_at_the_end_of_the_critical_line(phi, slope):
+    point = critical_point(phi)
+    assert (point.weight_variance, point.bias_variance) == (pytest.approx(1 / slope**2), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("phi", "weight", "bias", "q"),
+    [(F.gelu, 1.98305826, 0.17292239, 3.6), (F.silu, 1.98800, 0.555, 14.32)],
+)
+def test_published_critical_points(phi, weight, bias, q):
+    # Roberts, Yaida, Hanin 2022, The principles of deep learning theory, section 5.3; q within the grid's step of 12 percent
+    point = critical_point(phi)
+    assert point.weight_variance == pytest.approx(weight, rel=2e-3)
+    assert point.bias_variance == pytest.approx(bias, rel=2e-2)
+    assert point.q == pytest.approx(q, rel=0.12)
+
+
+@pytest.mark.parametrize("phi", [F.relu, F.gelu, F.silu, F.selu, F.elu, torch.sigmoid])
+def test_fifty_layers_keep_signal_and_gradient_even_when_disturbed(phi):
+    point = critical_point(phi)
+    start = point.q or 1.0
+    for disturbance in (0.9, 1.0, 1.1):
+        trajectory = second_moments(phi, point, disturbance * start, 50)
+        gradient = math.prod(point.weight_variance * moments(phi, float(q)).slope for q in trajectory)
+        assert 0.89 < float(trajectory[-1]) / start < 1.11
+        assert 0.8 < gradient < 1.25
+
+
+def test_softplus_has_no_critical_point_and_says_so():
+    point = critical_point(F.softplus)
+    assert point.departure > 0.05
+    assert point.bias_variance == 0

@@ -1,0 +1,68 @@
+"""Every model card keeps its word; a new card is tested by existing."""
+
+import pytest
+import torch
+
+from deepforward import catalogue
+from deepforward.errors import ShapeError
+from deepforward.models import count_parameters
+
+CARDS = {card.name: card for card in catalogue.cards("models")}
+
+
+def build(name):
+    at = CARDS[name].details["parameters_at"]
+    shape = tuple(at["input_shape"])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return CARDS[name].load()(shape, at["num_outputs"]), shape, at["num_outputs"]
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_parameter_count_is_that_of_the_card(name):
+    model, _, _ = build(name)
+    assert count_parameters(model) == CARDS[name].details["parameters"]
+
+
+@pytest.mark.parametrize("name", [name for name in CARDS if "110" not in name and "56" not in name])
+def test_outputs_have_the_shape_and_reach_every_parameter(name):
+    model, shape, num_outputs = build(name)
+    outputs = model(torch.rand(3, *shape, generator=torch.Generator().manual_seed(1)) * 2 - 1)
+    assert outputs.shape == (3, num_outputs)
+    outputs.square().sum().backward()
+    silent = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", ["perceptron", "lenet5", "lecun1989", "resnet20", "plain20"])
+def test_a_wrong_shape_names_layer_and_expectation(name):
+    model, shape, _ = build(name)
+    wrong = (shape[0] + 1, *shape[1:])
+    with pytest.raises(ShapeError, match=rf"layer '\w+(\.\w+)?' got inputs of shape .*expected \(batch, {shape[0]}") as caught:
+        model(torch.zeros(2, *wrong))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "lecun1989", "resnet20", "plain20"])
+@pytest.mark.parametrize("shape", [(7,), (1, 3, 3), ()])
+def test_image_models_refuse_other_data_when_built(name, shape):
+    with pytest.raises(ShapeError, match=f"model '{name}' got examples of shape"):
+        CARDS[name].load()(shape, 10)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet20", "plain20"])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 5, 9)])
+def test_image_models_take_any_size(name, shape):
+    assert CARDS[name].load()(shape, 4)(torch.zeros(2, *shape)).shape == (2, 4)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_recipe_of_the_card_is_complete(name):
+    recipe = CARDS[name].details["recipe"]
+    assert {"optimizer", "learning_rate", "schedule", "batch_size", "weight_decay", "epochs"} <= recipe.keys()
+
+
+@pytest.mark.parametrize("name", ["perceptron", "lenet5", "lecun1989", "resnet20"])
+def test_the_global_seed_fixes_the_weights(name):
+    (first, _, _), (second, _, _) = build(name), build(name)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
