@@ -78,13 +78,19 @@ EYE = np.eye(4)
         ({"x": EYE, "y": [0, 1, 0]}, InvalidData, "got 4 rows in x and 3 in y"),
         ({"x": EYE, "y": EYE}, InvalidData, r"got targets of shape \(4, 4\)"),
         ({"x": EYE, "y": []}, InvalidData, r"got targets of shape \(0,\)"),
-        ({"x": EYE[0], "y": [0, 1, 0, 1]}, InvalidData, r"got inputs float64 of shape \(4,\)"),
-        ({"x": EYE.astype(str), "y": [0, 1, 0, 1]}, InvalidData, "got inputs <U"),
+        ({"x": EYE[0], "y": [0, 1, 0, 1]}, InvalidData, r"array x: got float64 of shape \(4,\)"),
+        ({"x": EYE.astype(str), "y": [0, 1, 0, 1]}, InvalidData, "array x: got <U"),
         ({"x": EYE.astype(object), "y": [0, 1, 0, 1]}, CorruptData, "cannot be read as npz .*allow_pickle"),
-        ({"x": np.full((8, 2), np.nan), "y": [0, 1] * 4}, InvalidData, r"train inputs: got nan at example 0, position \(0,\)"),
+        ({"x": np.full((8, 2), np.nan), "y": [0, 1] * 4}, InvalidData, r"array x: got nan at example 0, position \(0,\)"),
         ({"x": np.eye(8), "y": [0] * 8}, InvalidData, "got one class"),
+        ({"x": np.eye(8), "y": [0.0, np.nan] * 4}, InvalidData, "train targets: got nan at example"),
+        (
+            {"x_train": EYE, "y_train": [0, 1, 0, 1], "x_test": EYE, "y_test": ["0", "1", "0", "1"]},
+            InvalidData,
+            "one kind of label",
+        ),
         ({"x": np.eye(8), "y": ["a"] * 8}, InvalidData, "got one class"),
-        ({"x": np.full((8, 2), 1e300), "y": [0, 1] * 4}, InvalidData, "got inf at example 0"),
+        ({"x": np.full((8, 2), 1e300), "y": [0, 1] * 4}, InvalidData, "array x: got inf at example 0"),
         (
             {"x_train": EYE, "y_train": [0, 1, 0, 1], "x_test": EYE, "y_test": [0, 1, 2, 0]},
             InvalidData,
@@ -102,15 +108,19 @@ EYE = np.eye(4)
         ),
     ],
 )
-@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_unusable_arrays(tmp_path, arrays, error, says):
     with pytest.raises(error, match=says) as caught:
         load(save(tmp_path, **arrays))
     assert "\n" not in str(caught.value) and isinstance(caught.value, DeepforwardError)
 
 
+def test_nan_is_no_class(tmp_path):
+    with pytest.raises(InvalidData, match="array y: got nan at example 2"):
+        load(save(tmp_path, x=np.eye(8), y=[0, 1, np.nan, 0, 1, 0, 1, 0]) + "?task=classification")
+
+
 def test_files_that_are_no_archive(tmp_path):
-    with pytest.raises(DataUnavailable, match="No such file"):
+    with pytest.raises(DataUnavailable, match=r"none\.npz: cannot be read \(No such file"):
         load(f"npz:{tmp_path / 'none.npz'}")
     with pytest.raises(DataUnavailable, match="Is a directory"):
         load(f"npz:{tmp_path}")

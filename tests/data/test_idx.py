@@ -160,6 +160,14 @@ def test_a_set_that_is_nowhere_says_where_it_was_looked_for(elsewhere, monkeypat
     assert "/usr/share/datasets/mnist" in str(caught.value) and "deepforward fetch mnist" in str(caught.value)
 
 
+def test_a_folder_that_lacks_a_file_is_passed_over(elsewhere, monkeypatch):
+    monkeypatch.setenv("DEEPFORWARD_DATA", str(elsewhere / "data"))
+    write_set(elsewhere / "data" / "mnist", sizes=(9, 9))
+    (elsewhere / "data" / "mnist" / "t10k-labels-idx1-ubyte.gz").unlink()
+    write_set(elsewhere / "cache" / "deepforward" / "mnist")
+    assert len(load("mnist").train) == 12
+
+
 def test_mnist_itself_is_whole_and_fast(data_folder):
     start = time.process_time()
     data = load("mnist")

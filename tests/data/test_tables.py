@@ -103,6 +103,7 @@ def cells(*changed):
         (cells((1, ("nan", "a"))), InvalidData, "got nan in line 3, column 'x', expected a finite number"),
         (cells((5, ("-inf", "a"))), InvalidData, "got -inf in line 7, column 'x', expected a finite number"),
         (cells((4, (1, "a", "b"))), CorruptData, "got 3 cells in line 6, expected 2 as in the header"),
+        (cells((5, ("1e300", "a"))), InvalidData, "column 'x': got inf at example 5"),
         ([], InvalidData, "got no rows"),
         ([(i, "a") for i in range(8)], InvalidData, r"got one class \('a'\)"),
         ([(f"word {i}", "ab"[i % 2]) for i in range(101)], InvalidData, "got 101 different texts in column 'x', .* drop=x"),
@@ -145,8 +146,8 @@ def test_an_empty_and_a_missing_file(tmp_path):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ([1.0, None, 2.0, 3.0], "got no value in row 1, column 'x'"),
-        ([1.0, 2.0, float("nan"), 3.0], "got nan in row 2, column 'x'"),
+        ([1.0, None, 2.0, 3.0], "got no value at index 1 of column 'x'"),
+        ([1.0, 2.0, float("nan"), 3.0], "column 'x': got nan at example 2"),
         ([[1], [2], [3], [4]], "got list in column 'x', expected numbers or text"),
     ],
 )

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepforward.data.checks import check_finite
 from deepforward.data.dataset import Split, Splits
 from deepforward.data.labels import Task, encoder
 from deepforward.data.spec import Seed, Share
 from deepforward.data.splitting import stratified
-from deepforward.errors import CorruptData, DataUnavailable, DeepforwardError, InvalidData
+from deepforward.errors import CorruptData, InvalidData
 
 _WHOLE, _PARTED = ("x", "y"), ("x_train", "y_train", "x_test", "y_test")
 
@@ -39,17 +40,15 @@ def npz(path: Path, *, task: Task = "auto", test: Share = 0.25, seed: Seed = 0) 
     """
     arrays = _read(path)
     if all(key in arrays for key in _PARTED):
-        encode, classes = encoder(f"{path}: y", _flat(path, arrays["y_train"]), task)
-        train, held = (
-            Split(_inputs(path, arrays[f"x_{part}"]), encode(_flat(path, arrays[f"y_{part}"]))) for part in ("train", "test")
-        )
+        encode, classes = encoder(f"{path}: array y_train", _flat(path, arrays["y_train"]), task)
+        train = Split(_inputs(path, "x_train", arrays), encode(_flat(path, arrays["y_train"])))
+        held = Split(_inputs(path, "x_test", arrays), encode(_flat(path, arrays["y_test"])))
         return Splits(train, held, classes)
     if not all(key in arrays for key in _WHOLE):
-        raise InvalidData(
-            f"{path}: got the arrays {', '.join(arrays) or 'none'}, expected x, y or x_train, y_train, x_test, y_test"
-        )
-    encode, classes = encoder(f"{path}: y", _flat(path, arrays["y"]), task)
-    whole = Split(_inputs(path, arrays["x"]), encode(_flat(path, arrays["y"])))
+        got = f"the arrays {', '.join(arrays) or 'none'}"
+        raise InvalidData(f"{path}: got {got}, expected {', '.join(_WHOLE)} or {', '.join(_PARTED)}")
+    encode, classes = encoder(f"{path}: array y", _flat(path, arrays["y"]), task)
+    whole = Split(_inputs(path, "x", arrays), encode(_flat(path, arrays["y"])))
     if len(whole.inputs) != len(whole.targets):
         raise InvalidData(f"{path}: got {len(whole.inputs)} rows in x and {len(whole.targets)} in y, expected as many of each")
     rest, held_out = stratified(whole.targets, test, torch.Generator().manual_seed(seed))
@@ -63,33 +62,29 @@ def _read(path: Path) -> Mapping[str, np.ndarray]:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise CorruptData(f"{path}: got a single array, expected an npz file made by numpy.savez(x=..., y=...)")
             return {key: archive[key] for key in archive.files if key in {*_WHOLE, *_PARTED}}
-    except DeepforwardError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorruptData(f"{path}: cannot be read as npz ({reason}); write it again with numpy.savez") from None
-    except OSError as error:
-        raise DataUnavailable(
-            f"{path}: cannot be read ({error.strerror or error}); write npz:FILE with an existing file"
-        ) from None
 
 
 def _flat(path: Path, targets: np.ndarray) -> np.ndarray:
     flat = targets.squeeze(1) if targets.ndim == 2 and targets.shape[1] == 1 else targets
     if flat.ndim != 1 or not len(flat):
-        raise InvalidData(
-            f"{path}: got targets of shape {targets.shape}, expected one target an example and at least one example"
-        )
+        raise InvalidData(f"{path}: got targets of shape {targets.shape}, expected one an example and at least one example")
     return flat
 
 
-def _inputs(path: Path, values: np.ndarray) -> Tensor:
+def _inputs(path: Path, key: str, arrays: Mapping[str, np.ndarray]) -> Tensor:
+    values = arrays[key]
     if values.dtype.kind not in "biuf" or values.ndim < 2:
         got = f"{values.dtype} of shape {values.shape}"
-        raise InvalidData(f"{path}: got inputs {got}, expected numbers with examples along the first axis")
+        raise InvalidData(f"{path}: array {key}: got {got}, expected numbers with examples along the first axis")
     if values.ndim == 3:
         values = values[:, None]
     elif values.ndim == 4 and values.shape[3] in (1, 3) and values.shape[1] not in (1, 3):
         values = values.transpose(0, 3, 1, 2)
     dtype = np.uint8 if values.dtype == np.uint8 else np.float32
-    return torch.from_numpy(np.ascontiguousarray(values, dtype))
+    with np.errstate(over="ignore"):  # becomes infinite, which the check below reports
+        inputs = torch.from_numpy(np.ascontiguousarray(values, dtype))
+    check_finite(f"{path}: array {key}", inputs)
+    return inputs

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from deepforward.data.checks import check_finite, check_labels
 from deepforward.data.splitting import stratified
 from deepforward.errors import InvalidData
 
@@ -71,19 +72,28 @@ class Dataset:
 
     def __post_init__(self) -> None:
         for where, split in (("train", self.train), ("test", self.test)):
-            _check_lengths(f"{self.name}: {where} split", split)
-            _check_finite(f"{self.name}: {where} inputs", split.inputs)
+            self._check_lengths(where, split)
+            check_finite(f"{self.name}: {where} inputs", split.inputs)
             if self.classes:
-                _check_labels(f"{self.name}: {where} targets", split.targets, self.classes)
+                check_labels(f"{self.name}: {where} targets", split.targets, self.classes)
             else:
-                _check_finite(f"{self.name}: {where} targets", split.targets)
+                check_finite(f"{self.name}: {where} targets", split.targets)
         if self.train.inputs.shape[1:] != self.test.inputs.shape[1:]:
             got = f"train examples of shape {self.shape} and test examples of shape {tuple(self.test.inputs.shape[1:])}"
             raise InvalidData(f"{self.name}: got {got}, expected one shape")
         if self.classes and self.train.targets.min() == self.train.targets.max():
             only = self.classes[int(self.train.targets[0])]
+            raise InvalidData(f"{self.name}: got one class ('{only}') in the train split, expected at least 2; add another")
+
+    def _check_lengths(self, where: str, split: Split) -> None:
+        place = f"{self.name}: {where} split"
+        if len(split.inputs) != len(split.targets):
             raise InvalidData(
-                f"{self.name}: got one class ('{only}') in the train split, expected at least 2; add another class"
+                f"{place}: got {len(split.inputs)} inputs and {len(split.targets)} targets, expected as many of each"
+            )
+        if not split.inputs.numel():
+            raise InvalidData(
+                f"{place}: got no examples, expected at least one; add data or change the share of the test split"
             )
 
     @property
@@ -115,32 +125,3 @@ class Dataset:
             return f"targets from {float(self.train.targets.min()):.4g} to {float(self.train.targets.max()):.4g}"
         shown = self.classes if len(self.classes) <= 12 else (*self.classes[:10], "...", self.classes[-1])
         return f"{len(self.classes)} classes: {', '.join(shown)}"
-
-
-def _check_lengths(place: str, split: Split) -> None:
-    if len(split.inputs) != len(split.targets):
-        raise InvalidData(f"{place}: got {len(split.inputs)} inputs and {len(split.targets)} targets, expected as many of each")
-    if len(split) == 0 or split.inputs.numel() == 0:
-        raise InvalidData(f"{place}: got no examples, expected at least one; add data or change the share of the test split")
-
-
-def _check_finite(place: str, values: Tensor) -> None:
-    if not values.is_floating_point() or bool(values.isfinite().all()):
-        return
-    example, *position = values.isfinite().logical_not().nonzero()[0].tolist()
-    where = f"example {example}" + (f", position {tuple(position)}" if position else "")
-    got = float(values[(example, *position)])
-    raise InvalidData(f"{place}: got {got} at {where}, expected finite numbers; remove or repair that example")
-
-
-def _check_labels(place: str, labels: Tensor, classes: tuple[str, ...]) -> None:
-    if labels.dtype != torch.int64 or labels.ndim != 1:
-        got = f"{labels.dtype} of shape {tuple(labels.shape)}"
-        raise InvalidData(f"{place}: got {got}, expected one int64 class index an example")
-    wrong = ((labels < 0) | (labels >= len(classes))).nonzero()
-    if len(wrong):
-        example = int(wrong[0])
-        expected = f"0 to {len(classes) - 1}"
-        raise InvalidData(
-            f"{place}: got label {int(labels[example])} at example {example}, expected {expected}; correct the label"
-        )

@@ -73,7 +73,7 @@ def folder(
 def _asked_size(text: str) -> tuple[int, int] | None:
     if text == "auto":
         return None
-    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    match = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text)
     sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if min(sides) < 1:
         raise InvalidOption(f"folder: got size={text}, expected auto, PIXELS or HEIGHTxWIDTH")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deepforward.data.dataset import Split, Splits
 from deepforward.data.images import resize
-from deepforward.data.spec import Count, Seed
+from deepforward.data.spec import Count, Pixels, Seed
 from deepforward.errors import CorruptData, DataUnavailable, InvalidData, InvalidOption
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -25,7 +25,7 @@ def read_idx(path: Path) -> Tensor:
     """The tensor in one idx file, plain or gzip-compressed, with the value type it was written in.
 
     Raises:
-        DataUnavailable: The file cannot be read.
+        OSError: The file cannot be read.
         CorruptData: It is cut short, too long, no idx file, or its compression is broken.
     """
     content = _content(path)
@@ -50,12 +50,10 @@ def _content(path: Path) -> bytes:
         return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise CorruptData(f"{path}: does not decompress ({error}); fetch it again") from None
-    except OSError as error:
-        raise DataUnavailable(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def idx(
-    path: Path, *, train: Count | None = None, test: Count | None = None, size: Count | None = None, seed: Seed = 0
+    path: Path, *, train: Count | None = None, test: Count | None = None, size: Pixels | None = None, seed: Seed = 0
 ) -> Splits:
     """Labelled images or feature rows from a folder with the four files of MNIST's layout, plain or `.gz`.
 
@@ -95,12 +93,22 @@ def _read_split(folder: Path, prefixes: tuple[str, ...]) -> Split:
     return Split(images if images.dtype == torch.uint8 else images.float(), labels.long())
 
 
+def is_complete(folder: Path) -> bool:
+    """Whether a folder holds all four files."""
+    return all(
+        _matches(folder, prefixes, content) for prefixes in (("train",), _TEST_PREFIXES) for content in ("images", "labels")
+    )
+
+
 def _find(folder: Path, prefixes: tuple[str, ...], content: str) -> Path:
-    for prefix in prefixes:
-        found = sorted(path for path in folder.glob(f"{prefix}-{content}*") if path.suffix != ".part")
-        if found:
-            return found[0]
+    found = _matches(folder, prefixes, content)
+    if found:
+        return found[0]
     raise DataUnavailable(f"{folder}: got no file {prefixes[0]}-{content}*, expected one in idx format, plain or .gz")
+
+
+def _matches(folder: Path, prefixes: tuple[str, ...], content: str) -> list[Path]:
+    return [path for prefix in prefixes for path in sorted(folder.glob(f"{prefix}-{content}*"))]
 
 
 def _keep(split: Split, count: int | None, seed: int, place: str) -> Split:

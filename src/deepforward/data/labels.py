@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepforward.data.checks import check_finite
 from deepforward.errors import InvalidData
 
 Task = Literal["auto", "classification", "regression"]
@@ -36,9 +37,15 @@ def encoder(place: str, targets: np.ndarray, task: Task) -> tuple[Callable[[np.n
         if targets.dtype.kind not in "biuf":
             raise InvalidData(f"{place}: got text as target of a regression, expected numbers; use task=classification")
         return _values, ()
+    if targets.dtype.kind == "f":
+        check_finite(place, torch.from_numpy(targets))
     known = np.unique(targets)
 
     def indices(values: np.ndarray) -> Tensor:
+        if (values.dtype.kind in "US") != (known.dtype.kind in "US"):
+            raise InvalidData(
+                f"{place}: got {known.dtype} for training and {values.dtype} for test, expected one kind of label"
+            )
         found = np.searchsorted(known, values).clip(max=len(known) - 1)
         wrong = np.flatnonzero(known[found] != values)
         if len(wrong):

@@ -8,7 +8,7 @@ from pathlib import Path
 from deepforward import catalogue
 from deepforward.data.dataset import Dataset
 from deepforward.data.spec import arguments, parse
-from deepforward.errors import InvalidOption
+from deepforward.errors import DataUnavailable, DeepforwardError, InvalidOption
 
 
 def load(spec: str) -> Dataset:
@@ -35,7 +35,12 @@ def load(spec: str) -> Dataset:
     if path and not takes_path:
         raise InvalidOption(f"{family}: got the path '{path}', expected none; options follow a question mark")
     places = [Path(path).expanduser()] if path else []
-    train, test, classes = source(*places, **arguments(family, source, options))
+    try:
+        train, test, classes = source(*places, **arguments(family, source, options))
+    except DeepforwardError:
+        raise
+    except OSError as error:
+        raise DataUnavailable(f"{error.filename or spec}: cannot be read ({error.strerror}); check the path") from None
     return Dataset(
         name=spec,
         train=train,

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from deepforward.data.dataset import Splits
-from deepforward.data.idx import idx
-from deepforward.data.spec import Count, Seed
+from deepforward.data.idx import idx, is_complete
+from deepforward.data.spec import Count, Pixels, Seed
 from deepforward.data.storage import data_folders
 from deepforward.errors import DataUnavailable
 
 _CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
-def mnist(*, train: Count | None = None, test: Count | None = None, size: Count | None = None, seed: Seed = 0) -> Splits:
+def mnist(*, train: Count | None = None, test: Count | None = None, size: Pixels | None = None, seed: Seed = 0) -> Splits:
     """Handwritten digits, 60000 + 10000 images (1, 28, 28) uint8.
 
     `mnist?train=7291&test=2007&size=16` has the sizes of the data in LeCun et al. 1989.
@@ -32,7 +32,7 @@ def mnist(*, train: Count | None = None, test: Count | None = None, size: Count 
 
 
 def fashion_mnist(
-    *, train: Count | None = None, test: Count | None = None, size: Count | None = None, seed: Seed = 0
+    *, train: Count | None = None, test: Count | None = None, size: Pixels | None = None, seed: Seed = 0
 ) -> Splits:
     """Photographs of clothes, 60000 + 10000 images (1, 28, 28) uint8; arguments and errors are those of `mnist`."""
     splits = idx(_locate("fashion-mnist", "FashionMNIST/raw"), train=train, test=test, size=size, seed=seed)
@@ -42,7 +42,7 @@ def fashion_mnist(
 def _locate(name: str, torchvision_folder: str) -> Path:
     folders = data_folders(name, torchvision_folder)
     for folder in folders:
-        if any(folder.glob("train-images*")):
+        if is_complete(folder):
             return folder
     looked = ", ".join(map(str, folders))
-    raise DataUnavailable(f"{name}: not found in {looked}; run `deepforward fetch {name}` or set DEEPFORWARD_DATA")
+    raise DataUnavailable(f"{name}: its four files are not in {looked}; run `deepforward fetch {name}` or set DEEPFORWARD_DATA")

@@ -39,14 +39,16 @@ class Range:
     def __str__(self) -> str:
         bound = "above" if self.exclusive else "of at least"
         if self.high == math.inf:
-            return f"{bound} {self.low:g}"
-        return f"between {self.low:g} and {self.high:g}" + (", ends excluded" if self.exclusive else "")
+            return f"{bound} {self.low:.12g}"
+        return f"between {self.low:.12g} and {self.high:.12g}" + (", ends excluded" if self.exclusive else "")
 
 
 #: Share of examples.
 Share = Annotated[float, Range(0, 1, exclusive=True)]
-#: Number of examples, pixels or bits.
-Count = Annotated[int, Range(1)]
+#: Number of examples.
+Count = Annotated[int, Range(1, 10**8)]
+#: Height and width of an image.
+Pixels = Annotated[int, Range(1, 1024)]
 #: Number from which all random draws of a source follow.
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 

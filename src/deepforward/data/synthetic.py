@@ -17,9 +17,9 @@ Noise = Annotated[float, Range(0)]
 
 def rings(
     *,
-    n: Annotated[int, Range(8)] = 1000,
+    n: Annotated[int, Range(8, 10**8)] = 1000,
     noise: Noise = 0.05,
-    classes: Annotated[int, Range(2)] = 2,
+    classes: Annotated[int, Range(2, 1000)] = 2,
     test: Share = 0.25,
     seed: Seed = 0,
 ) -> Splits:
@@ -41,9 +41,9 @@ def rings(
 
 def spirals(
     *,
-    n: Annotated[int, Range(8)] = 1000,
+    n: Annotated[int, Range(8, 10**8)] = 1000,
     noise: Noise = 0.02,
-    classes: Annotated[int, Range(2)] = 2,
+    classes: Annotated[int, Range(2, 1000)] = 2,
     test: Share = 0.25,
     seed: Seed = 0,
 ) -> Splits:

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepforward.data.checks import check_finite
 from deepforward.data.dataset import Split, Splits
 from deepforward.data.labels import Task, encoder
 from deepforward.data.spec import Seed, Share
 from deepforward.data.splitting import stratified
-from deepforward.errors import CorruptData, DataUnavailable, DeepforwardError, InvalidData, InvalidOption, MissingExtra
+from deepforward.errors import CorruptData, DataUnavailable, InvalidData, InvalidOption, MissingExtra
 
 _MOST_CATEGORIES = 100
 _DELIMITERS = ",;\t|"
@@ -71,7 +72,10 @@ def _open(path: Path, read: Callable[[Path], Columns]) -> Columns:
 
 def _encode(path: Path, name: str, values: np.ndarray) -> Tensor:
     if values.dtype.kind != "U":
-        return torch.from_numpy(values.astype(np.float32)).unsqueeze(1)
+        with np.errstate(over="ignore"):  # becomes infinite, which the check below reports
+            numbers = torch.from_numpy(values.astype(np.float32)).unsqueeze(1)
+        check_finite(f"{path}: column '{name}'", numbers)
+        return numbers
     categories, indices = np.unique(values, return_inverse=True)
     if len(categories) > _MOST_CATEGORIES:
         got = f"{len(categories)} different texts in column '{name}'"
@@ -87,12 +91,8 @@ def _read_csv(path: Path) -> Columns:
             reader = csv.reader(stream, delimiter=max(_DELIMITERS, key=first.count), strict=True)
             header = [name.strip() for name in next(reader, [])]
             rows, lines = _rows(path, ((reader.line_num, row) for row in reader), len(header))
-    except DeepforwardError:
-        raise
     except (UnicodeDecodeError, csv.Error) as error:
         raise CorruptData(f"{path}: does not parse as a table in UTF-8 ({error}); save it again") from None
-    except OSError as error:
-        raise DataUnavailable(f"{path}: cannot be read ({error.strerror})") from None
     if len(set(header)) < len(header):
         raise InvalidData(f"{path}: got a header with a name twice, expected different names: {', '.join(header)}")
     return {name: _column(path, name, cells, lines) for name, cells in zip(header, zip(*rows, strict=True), strict=False)}
@@ -151,7 +151,7 @@ def _read_parquet(path: Path) -> Columns:
 def _arrow_column(path: Path, name: str, values: list[object]) -> np.ndarray:
     if None in values:
         raise InvalidData(
-            f"{path}: got no value in row {values.index(None)}, column '{name}'; fill it or drop the row or the column"
+            f"{path}: got no value at index {values.index(None)} of column '{name}'; fill it or drop the row or the column"
         )
     if all(isinstance(value, str) for value in values):
         return np.array(values, dtype=str)
@@ -159,8 +159,4 @@ def _arrow_column(path: Path, name: str, values: list[object]) -> np.ndarray:
         raise InvalidData(
             f"{path}: got {type(values[0]).__name__} in column '{name}', expected numbers or text; use drop={name}"
         )
-    numbers = np.array(values, dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(numbers))
-    if len(bad):
-        raise InvalidData(f"{path}: got {numbers[bad[0]]} in row {bad[0]}, column '{name}', expected a finite number")
-    return numbers
+    return np.array(values, dtype=np.float64)
