@@ -68,8 +68,8 @@ def test_the_loss_in_the_history_is_that_of_a_plain_loop(tmp_path):
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 0.5)
             with torch.no_grad():
-                for p in model.parameters():
-                    p -= 0.1 * p.grad
+                for parameter in model.parameters():
+                    parameter.sub_(0.1 * parameter.grad)
         assert row["train/loss"] == pytest.approx(total / len(inputs), rel=1e-5)
 
 
