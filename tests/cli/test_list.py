@@ -22,11 +22,11 @@ def test_json_holds_all_that_a_card_says(deepforward) -> None:
 
 def test_a_terminal_gets_a_table_with_every_name(deepforward, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "700")
     text = deepforward("list", "models").out
     assert "what it is" in text
     assert all(card.name in text and card.summary in text for card in catalogue.cards("models"))
 
 
 def test_an_unknown_kind_is_offered_its_neighbour(deepforward) -> None:
-    assert deepforward("list", "modles").complaint == "unknown kind of card 'modles'; did you mean models?"
+    assert deepforward("list", "modles").complaint == "unknown kind of card 'modles'; did you mean models or rules?"

@@ -32,7 +32,7 @@ def test_version(deepforward) -> None:
     ("arguments", "says"),
     [
         (["trian"], "Did you mean 'train'?"),
-        (["train"], "Missing parameter: model"),
+        (["train"], "Missing argument 'model'"),
         (["train", "perceptron", "--epoch", "3"], "No such option: --epoch"),
         (["train", "perceptron", "--epochs", "many"], "Invalid value for '--epochs'"),
         (["train", "perceptron", "lenet5"], "unexpected extra argument"),

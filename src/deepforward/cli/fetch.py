@@ -15,12 +15,15 @@ def command(name: Annotated[str, typer.Argument(help="A source that can be downl
     from deepforward.data import fetch
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    stderr = Console(stderr=True)
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
         def show(file: str, done: int, total: int | None) -> None:
             if file not in tasks:
                 tasks[file] = bars.add_task(file)
+                if bars.disable:
+                    typer.echo(f"downloading {file}", err=True)
             bars.update(tasks[file], completed=done, total=total)
 
         folder = fetch(name, progress=show)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from importlib import import_module
+from typing import Annotated
 
 import typer
 
@@ -19,19 +20,20 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-for _command in ("train", "list", "report", "fetch"):
+for _command in ("train", "diagnose", "lecture", "list", "report", "fetch"):
     app.command(_command)(import_module(f"deepforward.cli.{_command}").command)
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         typer.echo(deepforward.__version__)
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
 def _shared(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     pass
 

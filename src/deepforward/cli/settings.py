@@ -35,26 +35,35 @@ def recipe_from(model: str, settings: Iterable[str] | None, **flags: Any) -> Rec
     """
     from deepforward.engine import Recipe
 
-    known = {field.name for field in fields(Recipe)} - {"model"}
+    groups = {f"{group}_options" for group in GROUPS}
+    known = {field.name: str(field.type) for field in fields(Recipe) if field.name not in {"model", *groups}}
     changes: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     options: dict[str, dict[str, Any]] = {}
     for setting in settings or ():
-        key, value = _parsed(setting)
+        key, text = _split(setting)
         group, dot, name = key.rpartition(".")
         if not dot and key in known:
-            changes[key] = value
+            changes[key] = _value(text, known[key])
         elif (group or "model") in GROUPS:
-            options.setdefault(f"{group or 'model'}_options", {})[name] = value
+            options.setdefault(f"{group or 'model'}_options", {})[name] = _value(text)
         else:
             raise InvalidOption(f"got --set {setting}; expected one of the groups {', '.join(GROUPS)} before the dot")
     return Recipe(model=model, **options | changes)
 
 
-def _parsed(setting: str) -> tuple[str, Any]:
+def _split(setting: str) -> tuple[str, str]:
     key, equals, text = setting.partition("=")
     if not (equals and key):
         raise InvalidOption(f"got --set {setting}; expected KEY=VALUE, for example --set depth=56")
+    return key, text
+
+
+def _value(text: str, kind: str = "") -> Any:
+    """JSON where it is, else text; for a field of the recipe, what its annotation `kind` allows."""
+    if kind.startswith("str"):
+        return text
     try:
-        return key, json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError:
-        return key, text
+        value = text
+    return value if not kind.startswith("tuple") else tuple(value) if isinstance(value, list) else (text,)

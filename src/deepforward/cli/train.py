@@ -28,19 +28,31 @@ def command(
     recipe = recipe_from(
         model, settings, data=data, epochs=epochs, seed=seed, validation=validation, precision=precision, device=device
     )
-    from deepforward import clinic, engine
+    from deepforward import clinic
     from deepforward.cli import show
+    from deepforward.engine import Run, fit
+    from deepforward.errors import Diverged
 
     try:
         if cure:
-            cured = clinic.cure(recipe, out=out)
-            show.verdicts(cured)
+            cured = clinic.cure(recipe, out=out, quiet=quiet)
+            show.cure(cured)
+            typer.echo((cured.run or cured.baseline).report())
             return
-        run = engine.fit(recipe, out, resume=resume, quiet=quiet)
+        run = fit(recipe, out, resume=resume, quiet=quiet)
     except KeyboardInterrupt:
-        typer.echo(
-            f"interrupted; the same command with {f'--out {out} ' if out else '--out FOLDER '}--resume goes on", err=True
-        )
+        typer.echo(f"interrupted; {_way_on(out, cure)}", err=True)
         raise typer.Exit(130) from None
-    show.run(run, clinic.diagnose(run))
+    except Diverged as error:
+        if error.folder is not None:
+            show.diagnosis(clinic.diagnose(Run.open(error.folder)))
+        raise
+    show.run(run)
+    show.diagnosis(clinic.diagnose(run))
     typer.echo(run.report())
+
+
+def _way_on(out: Path | None, cure: bool) -> str:
+    if cure:
+        return "what was finished lies in the folder of the run; a cure begins anew"
+    return f"the same command with {f'--out {out}' if out else '--out and the folder of the run'} --resume goes on"
