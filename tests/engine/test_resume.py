@@ -93,6 +93,28 @@ def test_interrupted_at_every_step_gives_the_same_bits(recipe, tmp_path, monkeyp
     assert same_bits(whole, Run.open(broken))
 
 
+def test_interrupted_at_any_write_gives_the_same_bits(recipe, tmp_path, monkeypatch):
+    recipe = recipe.replace(epochs=2, patience=1, learning_rate=0.5)  # so steep that the best epoch is not the last
+    whole = fit(recipe, tmp_path / "whole", quiet=True)
+    monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", 0.0)
+    original, chance, interruptions = os.fsync, random.Random(3), 0
+
+    def dying(handle):
+        original(handle)
+        if chance.random() < 0.12:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", dying)
+        while not (tmp_path / "broken" / "result.json").exists():
+            try:
+                fit(recipe, tmp_path / "broken", resume=True, quiet=True)
+            except Killed:
+                interruptions += 1
+    assert interruptions > 3
+    assert same_bits(whole, Run.open(tmp_path / "broken"))
+
+
 def test_killed_by_sigkill_at_random_moments_gives_the_same_bits(recipe, tmp_path):
     script = (
         "import sys; from deepforward.engine import Recipe, fit, training\n"
@@ -187,5 +209,5 @@ def test_a_full_disk_stops_the_run_and_it_continues_when_there_is_space_again(re
         patch.setattr(os, "fsync", full)
         with pytest.raises(WriteFailed, match="No space left"):
             fit(recipe, tmp_path / "full", quiet=True)
-    assert checkpoint.load(tmp_path / "full" / "checkpoints", "newest")[1]["progress"]["epoch"] >= 0
+    assert checkpoint.load(tmp_path / "full" / "checkpoints", "newest")[1]["standing"]["epoch"] >= 0
     assert same_bits(whole, fit(recipe, tmp_path / "full", resume=True, quiet=True))

@@ -26,6 +26,9 @@ from deepforward.objectives import Objective
 #: Optimisers of torch whose fused kernel updates all parameters in one pass.
 _FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
+#: Largest training split that is kept on the device as a whole: a batch is then an index, not a transfer.
+_RESIDENT_BYTES = 4 * 2**30
+
 
 @dataclass
 class Parts:
@@ -82,7 +85,7 @@ def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None) -> P
     return Parts(
         recipe=recipe,
         data=data,
-        train=train,
+        train=_resident(train, arithmetic.device),
         validation=validation,
         scaling=scaling.to(arithmetic.device),
         model=model,
@@ -91,6 +94,13 @@ def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None) -> P
         optimizers={role: build_optimizer(recipe, model.get_submodule(role), arithmetic) for role in objective.roles},
         arithmetic=arithmetic,
     )
+
+
+def _resident(split: Split, device: torch.device) -> Split:
+    """The split on the device, unless it is so large that it would crowd out the model."""
+    if device.type == "cpu" or split.inputs.nbytes > _RESIDENT_BYTES:
+        return split
+    return Split(split.inputs.to(device), split.targets.to(device))
 
 
 def build_model(name: str, options: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import statistics
@@ -21,10 +22,13 @@ from deepforward.engine.device import choose_device, threads
 from deepforward.engine.evaluation import evaluate
 from deepforward.engine.finder import sweep
 from deepforward.engine.progress import Display
-from deepforward.engine.randomness import capture, draws, isolated, restore, restore_draws, stream
+from deepforward.engine.randomness import draws, isolated, restore_draws, stream
 from deepforward.engine.recipe import Recipe
 from deepforward.engine.run import Run, load_tensors, prepare_folder, versions
 from deepforward.engine.schedule import rate
+from deepforward.engine.standing import Standing, module_tensors
+from deepforward.engine.standing import load as load_standing
+from deepforward.engine.standing import save as save_standing
 from deepforward.engine.step import Stepper
 from deepforward.errors import Diverged
 from deepforward.files import write_whole
@@ -82,213 +86,174 @@ def fit(
 
 
 class Training:
-    """A run in progress: the parts, where it stands, and how to save and continue it."""
+    """A run in progress."""
 
     def __init__(self, parts: Parts, run: Run, quiet: bool) -> None:
         self.parts, self.run, self.quiet, self.recipe = parts, run, quiet, parts.recipe
         self.checkpoints = run.folder / "checkpoints"
-        device = parts.arithmetic.device
-        self.generators = {
-            "order": stream(self.recipe.seed, "order"),
-            "objective": stream(self.recipe.seed, "objective", device.type),
-        }
-        self.stepper = Stepper(parts, self.generators["objective"])
-        self.probe: Probe | None = None
-        self.earlier: Readings | None = None  # what was read before the run was interrupted
         self.batches = batches_per_epoch(len(parts.train), self.recipe.batch_size or 1)
         self.epochs = self.recipe.epochs or 1
-        self.peak = self.recipe.learning_rate if isinstance(self.recipe.learning_rate, (int, float)) else 0.0
-        self.epoch, self.position = 0, 0  # epochs finished, steps done in this one
-        self.history: list[dict[str, Any]] = []
-        self.sums: dict[str, Tensor] = {}
-        self.seen = 0
-        self.norms: list[float] = []
-        self.best: dict[str, Tensor] = {}
-        self.best_loss, self.stale = math.inf, 0
-        self.seconds = 0.0
+        self.generators = {
+            "order": stream(self.recipe.seed, "order"),
+            "objective": stream(self.recipe.seed, "objective", parts.arithmetic.device.type),
+        }
         self.order_start = self.generators["order"].get_state()
+        self.stepper = Stepper(parts, self.generators["objective"])
+        self.earlier: Readings | None = None  # what was read before the run was interrupted
+        self.standing = self._begin()
+        self.probe = self._look()
+        self.started = time.perf_counter() - self.standing.seconds
+        self.saved = time.perf_counter()
+
+    def _begin(self) -> Standing:
+        if checkpoint.exists(self.checkpoints, "newest"):
+            self.earlier = self.run.readings
+            return load_standing(self.checkpoints, self.parts, self.stepper, self.generators)
+        if self.recipe.learning_rate == "find":
+            return Standing(sweep(self.parts, self.recipe).learning_rate)
+        return Standing(float(self.recipe.learning_rate or 0.0))
+
+    def _look(self) -> Probe | None:
+        if not self.recipe.probe_budget:
+            return None
+        last = list(self.parts.optimizers.values())[-1]
+        model, budget = self.parts.model, self.recipe.probe_budget
+        self.stepper.probe = Probe(model, optimizer=last, budget=budget, first_step=self.step)
+        return self.stepper.probe
+
+    @property
+    def step(self) -> int:
+        """Steps done since the start of the run."""
+        return self.standing.epoch * self.batches + self.standing.position
 
     def run_through(self) -> None:
-        """Train to the end, from the newest checkpoint if there is one."""
-        if checkpoint.exists(self.checkpoints, "newest"):
-            self._restore()
-        elif self.recipe.learning_rate == "find":
-            self.peak = sweep(self.parts, self.recipe).learning_rate
-        if self.recipe.probe_budget:
-            self.probe = self.stepper.probe = Probe(
-                self.parts.model,
-                optimizer=list(self.parts.optimizers.values())[-1],
-                budget=self.recipe.probe_budget,
-                first_step=self._steps_done,
-            )
-        self.started = time.perf_counter() - self.seconds
-        self.saved = time.perf_counter()
-        title = f"{self.recipe.model} on {self.recipe.data}"
-        total = self.epochs * self.batches
+        """Train from where the run stands to its end."""
         with ExitStack() as stack:
-            self.display = stack.enter_context(Display(title, total, self._steps_done, self.quiet))
+            title = f"{self.recipe.model} on {self.recipe.data}"
+            self.display = stack.enter_context(Display(title, self.epochs * self.batches, self.step, self.quiet))
             if self.probe is not None:
                 stack.enter_context(self.probe)
             self.parts.model.train()
-            while self.epoch < self.epochs and not self._exhausted:
+            while self.standing.epoch < self.epochs and not self._exhausted:
                 self._train_epoch()
-        self._finish("stopped early" if self.epoch < self.epochs else "finished")
-
-    @property
-    def _steps_done(self) -> int:
-        return self.epoch * self.batches + self.position
+        if self.standing.best:
+            load_tensors(self.parts, self.standing.best)
+        self._finish(
+            "stopped early" if self.standing.epoch < self.epochs else "finished", evaluate(self.parts, self.parts.data.test)
+        )
 
     @property
     def _exhausted(self) -> bool:
-        return self.recipe.patience is not None and self.parts.validation is not None and self.stale >= self.recipe.patience
+        return (
+            self.recipe.patience is not None
+            and self.standing.best_loss is not None
+            and self.standing.stale >= self.recipe.patience
+        )
 
     def _train_epoch(self) -> None:
-        begun, first = time.perf_counter(), self.seen
+        begun, first = time.perf_counter(), self.standing.seen
+        speed = 0.0
         for indices in self._remaining_batches():
             self._train_step(indices)
+            speed = (self.standing.seen - first) / (time.perf_counter() - begun)
             if self.display.due:
-                means = {name: float(value) / self.seen for name, value in self.sums.items()}
-                self.display.show(self._steps_done, means, (self.seen - first) / (time.perf_counter() - begun))
+                self.display.show(self.step, self.standing.means(), speed)
             if time.perf_counter() - self.saved > _CHECKPOINT_SECONDS:
                 self._save()
-        speed = (self.seen - first) / (time.perf_counter() - begun)
-        self._end_epoch({name: float(value) / self.seen for name, value in self.sums.items()}, speed)
+        self._end_epoch(speed)
 
     def _remaining_batches(self) -> Iterator[Tensor]:
         """Indices of the batches of this epoch that are still to come, in an order drawn anew each epoch."""
         self.order_start = self.generators["order"].get_state()
-        order = torch.randperm(len(self.parts.train), generator=self.generators["order"])
+        order = torch.randperm(len(self.parts.train), generator=self.generators["order"]).to(self.parts.train.inputs.device)
         size = self.recipe.batch_size or 1
-        for number in range(self.position, self.batches):
+        for number in range(self.standing.position, self.batches):
             yield order[number * size : (number + 1) * size]
 
     def _train_step(self, indices: Tensor) -> None:
-        step = self._steps_done
+        recipe, standing, step, device = self.recipe, self.standing, self.step, self.parts.arithmetic.device
         steps = self.epochs * self.batches
-        self.stepper.set_rate(rate(self.recipe.schedule or "constant", self.recipe.schedule_options, self.peak, step, steps))
+        self.stepper.set_rate(rate(recipe.schedule or "constant", recipe.schedule_options, standing.peak, step, steps))
         batch = self.parts.batch(self.parts.train, indices)
-        look = self.parts.arithmetic.device.type == "cpu" or step % _DEVICE_STEPS == 0
-        before = draws(self.generators, self.parts.arithmetic.device) if look and self.probe is not None else None
+        look = device.type == "cpu" or step % _DEVICE_STEPS == 0
+        before = draws(self.generators, device) if look and self.probe is not None else None
 
         def finite(number: Tensor) -> None:
             if look and not math.isfinite(number.item()):
-                self._diverge(step, number.item(), batch, before)
+                self._diverge(number.item(), batch, before)
 
         log = self.stepper.step(batch, finite, measure=step % _NORM_STEPS == 0)
         norm = log.pop("gradient_norm", None)
         if norm is not None and look:
-            self.norms.append(float(norm))
-        size = len(indices)
+            standing.norms.append(float(norm))
         for name, value in log.items():
-            self.sums[name] = self.sums[name] + value * size if name in self.sums else value.double() * size
-        self.seen += size
-        self.position += 1
+            standing.sums[name] = standing.sums.get(name, 0.0) + value.double() * len(indices)
+        standing.seen += len(indices)
+        standing.position += 1
 
-    def _end_epoch(self, means: dict[str, float], speed: float) -> None:
-        self.epoch, self.position = self.epoch + 1, 0
-        row: dict[str, Any] = {"epoch": self.epoch, "step": self._steps_done}
-        row |= {f"train/{name}": value for name, value in means.items()}
+    def _end_epoch(self, speed: float) -> None:
+        row = self._row(self.standing.means())
         if self.parts.validation is not None:
             row |= {f"validation/{name}": value for name, value in evaluate(self.parts, self.parts.validation).items()}
-        row["learning_rate"] = next(iter(self.parts.optimizers.values())).param_groups[0]["lr"]
-        if self.norms:
-            row |= {"gradient_norm/median": statistics.median(self.norms), "gradient_norm/max": max(self.norms)}
         row |= {"examples_per_second": speed, "seconds": time.perf_counter() - self.started}
-        self.sums, self.seen, self.norms = {}, 0, []
-        self._record(row)
-        self._keep_best(row)
-        self.display.epoch(self.epoch, self.epochs, row)
-        last = self.epoch == self.epochs or self._exhausted
+        self.standing.end_epoch(row)
+        self._write_history()
+        self._keep_best(row.get("validation/loss"))
+        self.display.epoch(self.standing.epoch, self.epochs, row)
+        self.order_start = self.generators["order"].get_state()
+        last = self.standing.epoch == self.epochs or self._exhausted
         if last or time.perf_counter() - self.saved > _CHECKPOINT_SECONDS:
-            self.order_start = self.generators["order"].get_state()
             self._save()
 
-    def _record(self, row: dict[str, Any]) -> None:
-        self.history.append({key: value if math.isfinite(value) else None for key, value in row.items()})
-        lines = "".join(json.dumps(entry) + "\n" for entry in self.history)
-        write_whole(self.run.folder / "history.jsonl", lines.encode())
+    def _row(self, train: dict[str, float]) -> dict[str, Any]:
+        row: dict[str, Any] = {"epoch": self.standing.epoch + 1, "step": self.step}
+        row |= {f"train/{name}": value for name, value in train.items()}
+        row["learning_rate"] = next(iter(self.parts.optimizers.values())).param_groups[0]["lr"]
+        if self.standing.norms:
+            norms = self.standing.norms
+            row |= {"gradient_norm/median": statistics.median(norms), "gradient_norm/max": max(norms)}
+        return row
 
-    def _keep_best(self, row: dict[str, Any]) -> None:
+    def _keep_best(self, loss: float | None) -> None:
         """Remember the weights of the lowest validation loss; without a validation split the newest are the best."""
-        loss = row.get("validation/loss")
         if loss is not None and self.parts.objective.descends:
-            if not loss < self.best_loss:
-                self.stale += 1
+            if self.standing.best_loss is not None and not loss < self.standing.best_loss:
+                self.standing.stale += 1
                 return
-            self.best_loss, self.stale = loss, 0
-        self.best = {name: value.detach().cpu().clone() for name, value in self._module_tensors().items()}
-
-    def _module_tensors(self) -> dict[str, Tensor]:
-        modules = {"model": self.parts.model, "objective": self.parts.objective, "scaling": self.parts.scaling}
-        return {f"{part}/{name}": value for part, module in modules.items() for name, value in module.state_dict().items()}
+            self.standing.best_loss, self.standing.stale = loss, 0
+        self.standing.best = {name: value.detach().cpu().clone() for name, value in module_tensors(self.parts).items()}
 
     def _save(self) -> None:
-        """Write the checkpoints: all that it takes to continue with the same bits."""
-        tensors, plain = self._module_tensors(), {}
-        for role, optimizer in self.parts.optimizers.items():
-            state, values = checkpoint.flatten_optimizer(optimizer.state_dict())
-            tensors |= {f"optimizer/{role}/{name}": value for name, value in state.items()}
-            plain[role] = values
-        random, other = capture(self.generators, self.parts.arithmetic.device)
-        random["stream/order"] = self.order_start  # the order of this epoch is drawn again from where it was drawn
-        tensors |= {f"random/{name}": value for name, value in random.items()}
-        tensors |= {f"sums/{name}": value for name, value in self.sums.items()}
-        seconds = time.perf_counter() - self.started
-        state = {name: getattr(self, name) for name in _PROGRESS}
-        best = {} if math.isinf(self.best_loss) else {"best_loss": self.best_loss}
-        checkpoint.save(
-            self.checkpoints,
-            "newest",
-            tensors,
-            {
-                "progress": state | best | {"seconds": seconds},
-                "optimizers": plain,
-                "random": other,
-                "scaler": self.stepper.scaler.state_dict(),
-                "history": self.history,
-            },
+        self.standing.seconds = time.perf_counter() - self.started
+        save_standing(
+            self.checkpoints, self.standing, self.parts, self.stepper, generators=self.generators, order_start=self.order_start
         )
-        if self.best:
-            checkpoint.save(self.checkpoints, "best", self.best, {"progress": {"best_loss": best.get("best_loss")}})
-        self._save_readings()
+        self._write_readings()
         self.saved = time.perf_counter()
 
-    def _save_readings(self) -> None:
+    def _write_history(self) -> None:
+        lines = "".join(json.dumps(entry) + "\n" for entry in self.standing.history)
+        write_whole(self.run.folder / "history.jsonl", lines.encode())
+
+    def _write_readings(self) -> None:
         if self.probe is not None:
             readings = self.probe.readings()
             whole = readings if self.earlier is None else self.earlier.followed_by(readings)
             write_whole(self.run.folder / "readings.json", whole.to_json().encode())
 
-    def _restore(self) -> None:
-        tensors, plain = checkpoint.load(self.checkpoints, "newest")
-        load_tensors(self.parts, tensors)
-        for role, optimizer in self.parts.optimizers.items():
-            checkpoint.restore_optimizer(optimizer, _below(tensors, f"optimizer/{role}/"), plain["optimizers"][role])
-        restore(_below(tensors, "random/"), plain["random"], self.generators, self.parts.arithmetic.device)
-        self.sums = {name: value.to(self.parts.arithmetic.device) for name, value in _below(tensors, "sums/").items()}
-        self.stepper.scaler.load_state_dict(plain["scaler"])
-        for name, value in plain["progress"].items():
-            setattr(self, name, value)
-        self.history = plain["history"]
-        self.earlier = self.run.readings
-        if checkpoint.exists(self.checkpoints, "best"):
-            self.best = checkpoint.load(self.checkpoints, "best")[0]
-
-    def _diverge(self, step: int, number: float, batch: Batch, before: dict[str, Tensor] | None) -> None:
+    def _diverge(self, number: float, batch: Batch, before: dict[str, Tensor] | None) -> None:
         """Find where the first number that is not finite arises, keep the evidence, and raise."""
-        place = ""
+        step, epoch, place = self.step, self.standing.epoch + 1, ""
         if self.probe is not None and before is not None:
             restore_draws(before, self.generators, self.parts.arithmetic.device)
             origin = self.probe.locate(lambda: self._first_loss(batch))
             if origin is not None:
                 place = f"; it arose in the {origin['place']} of layer '{origin['layer']}' ({origin['kind']})"
-        row = {"epoch": self.epoch + 1, "step": step, "train/loss": number}
-        if self.norms:
-            row |= {"gradient_norm/median": statistics.median(self.norms), "gradient_norm/max": max(self.norms)}
-        self._record(row)
-        self._finish("diverged", evaluate_test=False)
+        self.standing.end_epoch(self._row({"loss": number}))
+        self._write_history()
+        self._finish("diverged", {})
         error = Diverged(
-            f"loss or gradient became {number} at step {step} (epoch {self.epoch + 1}){place}; lower the learning rate or run "
+            f"loss or gradient became {number} at step {step} (epoch {epoch}){place}; lower the learning rate or run "
             f"`deepforward diagnose {self.run.folder}`"
         )
         error.folder = self.run.folder
@@ -298,47 +263,29 @@ class Training:
         with self.parts.arithmetic.autocast():
             return next(iter(self.parts.objective.signals(self.parts.model, batch, self.generators["objective"]))).loss
 
-    def _finish(self, status: str, evaluate_test: bool = True) -> None:
-        """Write readings and result; test data is looked at once, here, with the best weights."""
-        self._save_readings()
-        row: dict[str, Any] = next((r for r in reversed(self.history) if r.get("epoch") == self.epoch), {})
-        metrics = {name: value for name, value in row.items() if "/" in name and not name.startswith("gradient")}
-        if evaluate_test:
-            if self.best:
-                load_tensors(self.parts, self.best)
-            metrics |= {f"test/{name}": value for name, value in evaluate(self.parts, self.parts.data.test).items()}
-        arithmetic = self.parts.arithmetic
+    def _finish(self, status: str, test: dict[str, float]) -> None:
+        """Write readings and result. Test data is looked at once, with the best weights."""
+        self._write_readings()
+        last = self.standing.history[-1]
+        metrics = {name: value for name, value in last.items() if name.startswith(("train/", "validation/"))}
+        metrics |= {f"test/{name}": value if math.isfinite(value) else None for name, value in test.items()}
+        arithmetic = dataclasses.asdict(self.parts.arithmetic) | {"device": str(self.parts.arithmetic.device)}
         self.run.update_result(
             status=status,
-            epochs=self.epoch,
-            metrics={name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()},
-            findings=[],
+            epochs=self.standing.epoch,
+            metrics=metrics,
             seconds=time.perf_counter() - self.started,
-            learning_rate=self.peak,
+            learning_rate=self.standing.peak,
             parameters=sum(p.numel() for p in self.parts.model.parameters()),
-            arithmetic={
-                "device": str(arithmetic.device),
-                "precision": arithmetic.precision,
-                "channels_last": arithmetic.channels_last,
-                "compile": arithmetic.compile,
-                "threads": arithmetic.threads,
-            },
+            arithmetic=arithmetic,
             versions=versions(),
         )
-
-
-#: Plain attributes of Training that a checkpoint holds.
-_PROGRESS = ("epoch", "position", "seen", "norms", "stale", "peak")
 
 
 def batches_per_epoch(examples: int, batch_size: int) -> int:
     """Number of batches; a last batch of a single example is left out, since batch normalisation has no variance there."""
     full, rest = divmod(examples, batch_size)
     return max(1, full + (rest > (1 if batch_size > 1 else 0)))
-
-
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _free_folder(recipe: Recipe) -> Path:
