@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -135,6 +138,20 @@ def test_files_that_are_no_archive(tmp_path):
         np.save(stream, EYE)
     with pytest.raises(CorruptData, match="got a single array"):
         load(spec)
+
+
+def test_a_header_that_claims_too_much(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**7, 10**7)})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", header.getvalue() + bytes(80))
+    with pytest.raises(CorruptData, match="cannot be read as npz"):
+        load(f"npz:{tmp_path / 'a.npz'}")
+
+
+def test_values_too_large_for_their_storage(tmp_path):
+    with pytest.raises(InvalidData, match="targets: got inf at example"):
+        load(save(tmp_path, x=np.eye(8), y=np.full(8, 1e300)) + "?task=regression")
 
 
 def test_a_flipped_byte_is_noticed(tmp_path):

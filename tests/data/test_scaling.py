@@ -62,6 +62,15 @@ def test_images_have_one_statistic_a_channel(spec):
     assert ours(torch.zeros(2, 3, 9, 9)).shape == (2, 3, 9, 9)  # one statistic a channel fits images of any size
 
 
+@pytest.mark.parametrize("spec", _KINDS)
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e9 + 0.1])
+def test_a_constant_feature_stays_constant_and_small(spec, value):
+    values = torch.full((1001, 2), value, dtype=torch.float64)
+    scaled = Scaling.fit(spec, values)(values)
+    expected = {"standardise": 0, "min-max": 0, "min-max?low=-1&high=1": -1, "softmax": 0.5, "softmax?r=3": 0.5, "none": value}
+    torch.testing.assert_close(scaled, torch.full_like(values, expected[spec]), rtol=0, atol=1e-15 * max(value, 1) * 100)
+
+
 def test_none_changes_the_type_only():
     images = torch.arange(32, dtype=torch.uint8).reshape(2, 1, 4, 4)
     assert torch.equal(Scaling.fit("none", images)(images), images.float())

@@ -62,7 +62,7 @@ def _read(path: Path) -> Mapping[str, np.ndarray]:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise CorruptData(f"{path}: got a single array, expected an npz file made by numpy.savez(x=..., y=...)")
             return {key: archive[key] for key in archive.files if key in {*_WHOLE, *_PARTED}}
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorruptData(f"{path}: cannot be read as npz ({reason}); write it again with numpy.savez") from None
 

@@ -58,7 +58,8 @@ def encoder(place: str, targets: np.ndarray, task: Task) -> tuple[Callable[[np.n
 
 
 def _values(targets: np.ndarray) -> Tensor:
-    return torch.from_numpy(targets.astype(np.float32))
+    with np.errstate(over="ignore"):  # becomes infinite, which no Dataset takes
+        return torch.from_numpy(targets.astype(np.float32))
 
 
 def _name(value: np.generic) -> str:

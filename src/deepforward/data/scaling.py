@@ -124,7 +124,10 @@ def _standardise(inputs: Tensor) -> Affine:
         squares = squares + size * variance + (other - mean) ** 2 * (count * size / total)
         mean = mean + (other - mean) * (size / total)
         count = total
-    return mean[0], _nonzero((squares / count).sqrt()[0])
+    # Rounding of the mean leaves equal values a deviation that is tiny, not zero.
+    axes = _pooled_axes(inputs)
+    is_constant = inputs.amin(axes, keepdim=True)[0] == inputs.amax(axes, keepdim=True)[0]
+    return mean[0], (squares / count).sqrt()[0].masked_fill(is_constant, 1.0)
 
 
 def _min_max(inputs: Tensor, *, low: float = 0.0, high: float = 1.0) -> Affine:
@@ -132,7 +135,7 @@ def _min_max(inputs: Tensor, *, low: float = 0.0, high: float = 1.0) -> Affine:
         raise InvalidOption(f"scaling min-max: got low={low:g} and high={high:g}, expected low below high")
     axes = _pooled_axes(inputs)
     least, most = inputs.amin(axes, keepdim=True)[0].double(), inputs.amax(axes, keepdim=True)[0].double()
-    spread = _nonzero(most - least) / (high - low)
+    spread = (most - least).masked_fill(most == least, 1.0) / (high - low)
     return least - low * spread, spread
 
 
@@ -143,10 +146,6 @@ def _softmax(inputs: Tensor, *, r: Annotated[float, Range(0, exclusive=True)] = 
 
 def _pooled_axes(inputs: Tensor) -> tuple[int, ...]:
     return (0, 2, 3) if inputs.ndim == 4 else (0,)
-
-
-def _nonzero(spread: Tensor) -> Tensor:
-    return torch.where(spread == 0, torch.ones_like(spread), spread)
 
 
 def _chunks(inputs: Tensor) -> Iterator[Tensor]:
