@@ -124,6 +124,14 @@ def test_residual_takes_the_normalisation_into_the_branch():
     assert torch.allclose(altered(x), model[3](torch.tanh(x + model[1](model[0](x)))), atol=1e-14)
 
 
+def test_residual_leaves_a_normalisation_that_serves_two_layers():
+    norm = nn.BatchNorm1d(6)
+    model = nn.Sequential(nn.Linear(6, 6), norm, nn.ReLU(), nn.Linear(6, 6), norm, nn.ReLU(), nn.Linear(6, 6), nn.ReLU())
+    model.append(nn.Linear(6, 2))
+    altered = alter(model, X, ["residual"], generator())
+    assert [type(altered[i]).__name__ for i in (0, 1, 3, 4, 6)] == ["Linear", "BatchNorm1d", "Linear", "BatchNorm1d", "Skip"]
+
+
 def test_default_scale_is_one_over_the_root_of_the_number_of_skips():
     altered = alter(Perceptron((6,), 3, depth=9, width=6), X, ["residual"], generator())
     assert {child.scale for child in altered.modules() if isinstance(child, Skip)} == {1 / 3}
@@ -156,8 +164,8 @@ def test_same_generator_same_weights():
         (sequential, X, "activation?name=relu", "all are such already"),
         (Functional, IMAGES, "activation?name=gelu", r"2 called as functions \(relu\) cannot be swapped"),
         (lambda: resnet20((1, 8, 8), 3), IMAGES, "batch-normalization", "normalised already"),
-        (lambda: resnet20((1, 8, 8), 3), IMAGES, "residual", "skipped already"),
-        (lambda: LeNet5((1, 8, 8), 3), IMAGES, "residual", "keeps its shape"),
+        (lambda: resnet20((1, 8, 8), 3), IMAGES, "residual", "is skipped already"),
+        (lambda: LeNet5((1, 8, 8), 3), IMAGES, "residual", "changes its shape"),
         (lambda: alter(sequential(), X, ["residual"], generator()), X, "residual", "no Linear or Conv layer"),
     ],
 )

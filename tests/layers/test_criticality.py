@@ -66,6 +66,10 @@ def test_relu_family_has_the_closed_form(slope):
     assert point.departure == 0
 
 
+ODD = [(torch.tanh, 1.0), (F.hardtanh, 1.0), (lambda x: torch.sin(2 * x), 2.0), (lambda x: x, 1.0)]
+
+
+@pytest.mark.parametrize(("phi", "slope"), ODD)
 def test_odd_activations_sit_at_the_end_of_the_critical_line(phi, slope):
     point = critical_point(phi)
     assert (point.weight_variance, point.bias_variance) == (pytest.approx(1 / slope**2), 0.0)

@@ -119,3 +119,11 @@ def test_a_module_that_does_not_fit_its_example_is_an_invalid_model():
     with pytest.raises(InvalidModel, match=r"example of shape \(4, 5\)") as caught:
         critical_(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), torch.randn(4, 5), generator())
     assert "\n" not in str(caught.value)
+
+
+def test_a_weight_computed_at_each_call_is_not_drawn():
+    computed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 8))
+    model = nn.Sequential(computed, nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    before = computed.weight.clone()
+    assert critical_(model, torch.randn(4, 4), generator()).keys() == {"2"}
+    assert torch.equal(before, computed.weight)

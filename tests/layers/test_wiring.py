@@ -74,8 +74,18 @@ def test_functional_activations_are_seen_with_their_arguments():
     assert [layer.calls for layer in wiring.hidden] == [1, 2, 1]
     grid = torch.linspace(-2, 2, 9)
     assert torch.equal(wiring.hidden[0].activation(grid), grid.relu())
-    assert torch.equal(wiring.hidden[1].activation(grid), F.leaky_relu(grid, 0.3))
+    assert torch.equal(wiring.hidden[1].activation(grid), grid.tanh())  # that of its first call
     assert torch.equal(wiring.hidden[2].activation(grid), F.gelu(grid))
+
+
+def test_arguments_of_a_function_are_kept():
+    class Leaky(nn.Sequential):
+        def forward(self, x):
+            return self[1](F.leaky_relu_(self[0](x), 0.3))
+
+    (layer,) = trace(Leaky(nn.Linear(6, 5), nn.Linear(5, 3)), X).hidden
+    grid = torch.linspace(-2, 2, 9)
+    assert torch.equal(layer.activation(grid), F.leaky_relu(grid, 0.3))
 
 
 def test_normalisation_before_and_after():
@@ -89,6 +99,19 @@ def test_normalisation_before_and_after():
         X,
     )
     assert [(layer.norm, layer.normalized) for layer in wiring.hidden] == [("1", True), (None, True), (None, False)]
+
+
+def test_a_layer_is_hidden_only_if_each_of_its_calls_is():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shared, self.norm, self.other = nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Linear(6, 6)
+
+        def forward(self, x):
+            return self.shared(self.norm(self.other(self.norm(self.other(x)).relu())).relu())
+
+    assert [(layer.name, layer.calls) for layer in trace(Twice(), X).hidden] == [("other", 2)]
+    assert names(trace(nn.Sequential(shared := nn.Linear(6, 6), nn.ReLU(), shared), X)) == []
 
 
 def test_layers_inside_a_sum_are_skipped_already():

@@ -129,7 +129,9 @@ def critical_(
     Source:
         Pennington, Schoenholz, Ganguli 2018, The emergence of spectral universality in deep networks.
     """
-    layers = [layer for layer in trace(module, example_inputs).hidden if layer.norm is None]
+    hidden = trace(module, example_inputs).hidden
+    # a parametrised weight (weight norm, spectral norm) is computed anew at each call: drawing it would change nothing
+    layers = [layer for layer in hidden if layer.norm is None and "weight" in layer.affine._parameters]
     if not layers:
         raise NoEffect(
             "critical initialisation found no Linear or Conv layer that feeds an activation without normalisation; expected at "

@@ -93,9 +93,15 @@ def insert_skips(module: nn.Module, example_inputs: Float[Tensor, "batch *shape"
         He, Zhang, Ren, Sun 2016, Deep residual learning for image recognition.
     """
     wiring = trace(module, example_inputs)
-    layers = [layer for layer in wiring.hidden if layer.input_shape == layer.output_shape and not layer.skipped]
+    layers = [
+        layer
+        for layer in wiring.hidden
+        # a normalisation that serves several layers cannot move into the branch of one
+        if layer.input_shape == layer.output_shape and not layer.skipped and (layer.norm is None or layer.calls == 1)
+    ]
     if not layers:
-        raise NoEffect(f"residual connections: {_nothing(wiring, 'none keeps its shape without being skipped already')}")
+        reason = "each changes its shape, is skipped already, or shares its normalisation"
+        raise NoEffect(f"residual connections {_nothing(wiring, reason)}")
     modules = dict(module.named_modules())
     factor = 1 / math.sqrt(len(layers)) if scale is None else scale
     for layer in layers:

@@ -72,7 +72,7 @@ class AffineEvent(Event):
     input_square: float = 0.0
 
 
-class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves the class untyped
+class Recorder(TorchDispatchMode):
     """Collects the events of one pass.
 
     Attributes:

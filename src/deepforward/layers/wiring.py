@@ -6,7 +6,7 @@ between them, so that functional activations and additions of skip connections a
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from deepforward.layers.recording import AffineEvent, Event, Recorder, recording
 
 @dataclass(frozen=True)
 class HiddenLayer:
-    """An affine layer whose output reaches an activation that is not the module's output.
+    """An affine layer whose output, at each of its calls, reaches an activation that is not the module's output.
 
     Attributes:
         name: Name of the affine module.
@@ -36,7 +36,7 @@ class HiddenLayer:
         entering: Whether no affine layer comes before it.
         input_shape, output_shape: Shapes of its tensors for the example, batch included.
         input_square: Mean square of its input.
-        calls: How often the module is called in one pass.
+        calls: How often the module, or the normalisation behind it if that is more often, is called in one pass.
     """
 
     name: str
@@ -94,7 +94,8 @@ def trace(module: nn.Module, example_inputs: Float[Tensor, "batch *shape"]) -> W
         InvalidModel: The module fails on the example.
     """
     try:
-        with torch.random.fork_rng(), _evaluating(module), torch.no_grad(), recording(module) as recorder:
+        devices = [example_inputs.device] if example_inputs.is_cuda else []
+        with torch.random.fork_rng(devices), _evaluating(module), torch.no_grad(), recording(module) as recorder:
             inputs = example_inputs.clone()
             recorder.start(inputs)
             outputs = module(inputs)
@@ -112,17 +113,22 @@ def _read(recorder: Recorder, ends: set[int]) -> Wiring:
     consumers: dict[tuple[int, int], list[Event]] = defaultdict(list)
     for event in recorder.events:
         consumers[recorder.alias.get(event.given, event.given)].append(event)
-    found: dict[str, HiddenLayer] = {}
+    found: dict[str, list[HiddenLayer | None]] = defaultdict(list)
     for position, event in enumerate(recorder.events):
         if isinstance(event, AffineEvent):
-            layer = _hidden_layer(event, consumers, ends, position in recorder.skipped)
-            if layer is not None:
-                calls = found[event.name].calls if event.name in found else 0
-                found[event.name] = replace(layer, calls=calls + 1)
+            found[event.name].append(_hidden_layer(event, consumers, ends, position in recorder.skipped))
+    calls = Counter(event.name for event in recorder.events)
+    hidden = [
+        replace(
+            layer, calls=max(calls[name], calls[layer.norm or ""]), skipped=any(other and other.skipped for other in layers)
+        )
+        for name, layers in found.items()
+        if None not in layers and (layer := layers[0]) is not None
+    ]
     inner = [e for e in recorder.events if e.kind in ("activation", "functional") and e.result[0] not in ends]
     modules = {e.name: e.module for e in inner if e.module is not None}
     functional = tuple(e.name.removeprefix("aten::") for e in inner if e.module is None)
-    return Wiring(tuple(found.values()), modules, functional)
+    return Wiring(tuple(hidden), modules, functional)
 
 
 def _hidden_layer(
