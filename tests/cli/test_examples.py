@@ -1,0 +1,34 @@
+"""The examples, and the Python in the README, run as they stand."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README_BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def run(folder: Path, *arguments: str) -> str:
+    outcome = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout
+
+
+def test_a_probe_in_a_loop_of_ones_own(tmp_path: Path) -> None:
+    assert run(tmp_path, str(ROOT / "examples" / "own_loop.py")).startswith("vanishing from ")
+
+
+def test_a_cure_from_python(tmp_path: Path) -> None:
+    out = run(tmp_path, str(ROOT / "examples" / "cure.py"))
+    assert "cured by " in out
+    assert (tmp_path / out.splitlines()[-1]).is_file()
+
+
+@pytest.mark.parametrize("block", README_BLOCKS)
+def test_the_readme(tmp_path: Path, block: str) -> None:
+    run(tmp_path, "-c", block)
