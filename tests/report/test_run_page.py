@@ -5,10 +5,16 @@ import pytest
 from vanishing_run import Readings, history, readings
 
 from deepforward.report import Advice, Chart, Facts, Heading, Images, RunRecord, Table, Text, Verdict, render, run_page
+from deepforward.report.plain import DASH
 
 
 def headings(record: RunRecord) -> list[str]:
     return [block.text for block in run_page(record).blocks if isinstance(block, Heading)]
+
+
+@pytest.fixture
+def cured(vanishing) -> RunRecord:
+    return dataclasses.replace(vanishing, findings=(), metrics={"test/loss": 0.16, "test/accuracy": 0.953}, untreated=vanishing)
 
 
 def test_verdict_and_advice_come_first_and_the_recipe_last(vanishing):
@@ -25,11 +31,39 @@ def test_verdict_and_advice_come_first_and_the_recipe_last(vanishing):
     ]
 
 
-def test_a_cure_is_the_verdict(vanishing):
+PROOF = (
+    "With residual connections, training removes 95.3% of the loss of pure guessing instead of 10.0%, "
+    "proved by paired runs on 5 seeds."
+)
+
+
+def test_the_cured_run_says_what_cured_it_and_of_what(cured):
+    verdict, before, *_ = run_page(cured).blocks
+    assert (verdict.outcome, verdict.tone, verdict.sentence) == ("cured", "good", PROOF)
+    assert verdict.numbers == {
+        "test accuracy before": "10.2%",
+        "test accuracy": "95.3%",
+        "test loss before": "2.303",
+        "test loss": "0.16",
+    }
+    assert before.title == "Before the cure: vanishing, from body.92 on"
+    assert before.actions == ()
+
+
+def test_the_cured_run_shows_curves_and_gradients_of_both(cured):
+    charts = [block for block in run_page(cured).blocks if isinstance(block, Chart)]
+    curves = next(chart for chart in charts if chart.alt.startswith("loss"))
+    assert {row["run"] for row in curves.spec["data"]["values"]} == {"this run", "before the cure", "residual connections"}
+    assert [chart.caption.partition(".")[0] for chart in charts if "relative to the last" in chart.alt] == [
+        "Before the cure",
+        "After the cure",
+    ]
+
+
+def test_the_sick_run_names_its_gravest_illness_and_the_proof(vanishing):
     verdict = run_page(vanishing).blocks[0]
-    assert (verdict.outcome, verdict.tone) == ("cured", "good")
-    assert "With residual connections, test accuracy goes from 10.0% to 95.3%" in verdict.sentence
-    assert "5 seeds" in verdict.sentence
+    assert (verdict.outcome, verdict.tone) == ("vanishing, cure proved", "bad")
+    assert verdict.sentence == f"{vanishing.findings[0]['cause']} {PROOF}"
 
 
 def test_without_a_proved_cure_the_gravest_finding_is_the_verdict(vanishing):
@@ -39,6 +73,14 @@ def test_without_a_proved_cure_the_gravest_finding_is_the_verdict(vanishing):
     assert verdict.sentence == vanishing.findings[0]["cause"] + " No cure was proved."
     untried = run_page(dataclasses.replace(vanishing, verdicts=())).blocks[0]
     assert untried.sentence == vanishing.findings[0]["cause"]
+
+
+def test_of_several_cures_the_surest_is_named(cured):
+    def trial(name: str, after: float, interval: list[float]) -> dict:
+        return {"prescription": name, "outcome": "cured", "before": [0.0], "after": [after], "seeds": [0], "interval": interval}
+
+    lucky, sure = trial("lucky", 0.9, [0.2, 1.0]), trial("sure", 0.8, [0.7, 0.9])
+    assert run_page(dataclasses.replace(cured, verdicts=[lucky, sure])).blocks[0].sentence.startswith("With sure,")
 
 
 @pytest.mark.parametrize(
@@ -91,20 +133,32 @@ def test_numbers_that_are_not_finite_do_not_stop_the_page(vanishing):
     assert "∞" in html
 
 
-def test_verdicts_may_hold_means_or_numbers_by_seed(vanishing):
+def test_verdicts_may_hold_means_or_numbers_by_seed(cured):
     means = [{"prescription": "x", "outcome": "cured", "before": 0.1, "after": 0.9, "seeds": [0, 1, 2]}]
-    page = run_page(dataclasses.replace(vanishing, verdicts=means))
-    assert "from 10.0% to 90.0%: proved by paired runs on 3 seeds" in page.blocks[0].sentence
+    page = run_page(dataclasses.replace(cured, verdicts=means))
+    assert (
+        "removes 90.0% of the loss of pure guessing instead of 10.0%, proved by paired runs on 3 seeds"
+        in page.blocks[0].sentence
+    )
     broken = [{"prescription": "x", "outcome": "inconclusive", "before": [0.1, 0.2], "after": [float("nan")] * 2, "seeds": []}]
-    assert "No cure was proved" in run_page(dataclasses.replace(vanishing, verdicts=broken)).blocks[0].sentence
+    assert render(run_page(dataclasses.replace(cured, verdicts=broken)))
 
 
-def test_gradient_map_is_relative_to_the_last_layer_at_each_step():
+def test_table_of_trials_shows_intervals_where_known(vanishing):
+    known = [{**verdict, "interval": [0.84, 0.87], "epochs": 3} for verdict in vanishing.verdicts]
+    tables = [
+        next(block for block in run_page(dataclasses.replace(vanishing, verdicts=verdicts)).blocks if isinstance(block, Table))
+        for verdicts in (known, vanishing.verdicts)
+    ]
+    assert [table.rows[0][4:] for table in tables] == [["+84.0% to +87.0%", 5, 3], [DASH, 5, None]]
+
+
+def test_gradient_map_is_relative_to_the_last_hidden_layer_at_each_step():
     seen = Readings(
-        layers=("a#0", "b#0", "c#0"),
-        kinds=("Linear", "ReLU", "Linear"),
+        layers=("a#0", "b#0", "c#0", "d#0"),
+        kinds=("Linear", "ReLU", "Linear", "Linear"),
         steps=(0, 10),
-        values={"gradient_rms": np.array([[1e-5, 7.0, 1e-2], [3e3, 7.0, 1.0]])},
+        values={"gradient_rms": np.array([[1e-5, 7.0, 1e-2, 9.0], [3e3, 7.0, 1.0, 9.0]])},
     )
     chart = next(block for block in run_page(RunRecord(recipe={}, readings=seen)).blocks if isinstance(block, Chart))
     assert [(row["at"], row["v"]) for row in chart.spec["data"]["values"]] == [
@@ -155,4 +209,5 @@ def test_thousand_layers_stay_under_three_megabytes(vanishing):
         filters=rng.normal(size=(96, 3, 11, 11)),
         first_images=rng.integers(0, 256, (64, 3, 224, 224), dtype=np.uint8),
     )
+    record = dataclasses.replace(record, untreated=record)
     assert len(render(run_page(record)).encode()) < 3_000_000

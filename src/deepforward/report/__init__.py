@@ -2,7 +2,8 @@
 
 from deepforward.report.blocks import Advice, Block, Chart, Code, Facts, Heading, Images, Table, Text, Tone, Verdict
 from deepforward.report.page import Page, render, write
-from deepforward.report.run_page import RunRecord, run_page
+from deepforward.report.run_page import run_page
+from deepforward.report.run_record import RunRecord
 
 __all__ = [
     "Advice",

@@ -85,7 +85,8 @@ def _(block: Code) -> str:
 @draw.register
 def _(block: Facts) -> str:
     rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(plain(value))}</td></tr>' for name, value in block.facts.items()
+        f'<tr><th scope="row">{_breakable(name)}</th><td>{escape(plain(value))}</td></tr>'
+        for name, value in block.facts.items()
     )
     caption = f"<caption>{escape(block.caption)}</caption>" if block.caption else ""
     return f'<div class="facts{_half(block.half)}"><table>{caption}<tbody>{rows}</tbody></table></div>'
@@ -149,8 +150,13 @@ def _(block: Images) -> str:
     left = len(block.pixels) - len(pictures)
     caption = block.caption + (f" {left} more are not shown." if left else "")
     below = f"<figcaption>{escape(caption.strip())}</figcaption>" if caption else ""
-    captioned = " captioned" if block.captions else ""
+    captioned = " captioned" if max(map(len, block.captions), default=0) > 8 else ""
     return f'<figure class="images{captioned}{_half(block.half)}"><div class="grid">{"".join(pictures)}</div>{below}</figure>'
+
+
+def _breakable(name: str) -> str:
+    """A name with underscores, which may be broken at them."""
+    return escape(name).replace("_", "_<wbr>")
 
 
 def _half(half: bool) -> str:

@@ -43,13 +43,15 @@
     return { ...text, orient: "top", columns, layout, labelLimit: width / columns - 24, titleLimit: width - 20, symbolStrokeWidth: 2.5, columnPadding: 14, offset: 10 };
   };
 
+  const axis = (width) => ({ ...config.axis, labelLimit: Math.min(180, Math.max(90, 0.28 * width)) });
+
   const draw = async (figure) => {
     const plot = figure.querySelector(".plot");
     try {
       const spec = JSON.parse(figure.querySelector("script").textContent);
       const options = { mode: "vega-lite", renderer: "svg", actions: false, defaultStyle: false, tooltip: { theme: "custom", disableDefaultStyle: true } };
       // The interpreter of expressions (ast) stands in for eval, which the page's policy forbids.
-      await vegaEmbed(plot, spec, { ...options, ast: true, config: { ...config, legend: legend(plot.clientWidth) } });
+      await vegaEmbed(plot, spec, { ...options, ast: true, config: { ...config, legend: legend(plot.clientWidth), axis: axis(plot.clientWidth) } });
     } catch (error) {
       plot.classList.add("failed");
       plot.textContent = `This chart could not be drawn: ${error.message}`;

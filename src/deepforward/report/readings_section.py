@@ -44,36 +44,51 @@ STATISTICS: Mapping[str, _Statistic] = {
     "activation_rms": _Statistic("signal (rms)"),
     "gradient_rms": _Statistic("gradient (rms)"),
     "parameter_gradient_norm": _Statistic("weight gradient (norm)"),
+    "parameter_rms": _Statistic("weights (rms)"),
     "update_ratio": _Statistic("update / weight"),
     "dead_share": _Statistic("dead units", ".1%"),
     "saturated_share": _Statistic("saturated units", ".1%"),
 }
 
 
-def readings_section(readings: LayerReadings) -> Iterator[Block]:
-    """Heat map of the gradient by layer and step, profiles along depth, and a table with a row for each layer call."""
-    weighted = _with_weights(readings)
-    if "gradient_rms" in readings.values:
-        yield _gradient_map(readings, weighted)
+def readings_section(readings: LayerReadings, when: str = "") -> Iterator[Block]:
+    """Heat maps by layer and step, profiles along depth, and a table with a row for each layer call.
+
+    Args:
+        readings: What the instruments saw, at least one step and layer.
+        when: Words before the caption of the gradient map, such as `After the cure.`
+    """
+    yield from gradient_map(readings, when)
     if "update_ratio" in readings.values:
         yield _update_map(readings)
     for name in ("gradient_rms", "activation_rms"):
         if name in readings.values:
-            yield _profile(readings, weighted, name)
+            yield _profile(readings, name)
     yield _layer_table(readings)
 
 
-def _gradient_map(readings: LayerReadings, weighted: Sequence[int]) -> Chart:
-    gradient = readings.values["gradient_rms"][:, weighted]
+def gradient_map(readings: LayerReadings, when: str = "") -> Iterator[Block]:
+    """Heat map of the gradient of each hidden layer, relative to the last one's; nothing if it was not read.
+
+    The output layer is left out: its gradient has another scale, as it is usually of another width.
+    """
+    if "gradient_rms" not in readings.values:
+        return
+    weighted = _with_weights(readings)
+    hidden = weighted[:-1] if len(weighted) > 2 else weighted
+    gradient = readings.values["gradient_rms"][:, hidden]
     last = gradient[:, -1:]
     reference = np.where(np.isfinite(last) & (last > 0), last, 1.0)
-    return heat_map(
-        _short([readings.layers[i] for i in weighted]),
+    explanation = (
+        "How much of the gradient at the last hidden layer (bottom row) reaches those before it; the input is at the top. "
+        "Blue has shrunk on its way, orange has grown."
+    )
+    yield heat_map(
+        _short([readings.layers[i] for i in hidden]),
         readings.steps,
         gradient / reference,
-        quantity="gradient relative to the last layer",
-        caption="How much of the gradient at the output (bottom row) reaches each layer; the input is at the top. Blue has "
-        "shrunk on its way, orange has grown.",
+        quantity="gradient relative to the last hidden layer",
+        caption=f"{when} {explanation}".strip(),
     )
 
 
@@ -91,7 +106,8 @@ def _update_map(readings: LayerReadings) -> Chart:
     )
 
 
-def _profile(readings: LayerReadings, weighted: Sequence[int], name: str) -> Chart:
+def _profile(readings: LayerReadings, name: str) -> Chart:
+    weighted = _with_weights(readings)
     layers = _short([readings.layers[i] for i in weighted])
     return depth_profile(layers, readings.steps, readings.values[name][:, weighted], quantity=STATISTICS[name].title)
 

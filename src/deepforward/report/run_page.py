@@ -2,74 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from deepforward import catalogue
-from deepforward.errors import UnknownName
-from deepforward.report.blocks import Advice, Block, Code, Facts, Heading, Images, Table, Text, Tone, Verdict
-from deepforward.report.figures import History, confusion_matrix, paired_trials, quantities, training_curves
+from deepforward.report.blocks import Block, Code, Facts, Heading, Images, Table, Text
+from deepforward.report.conclusion_section import conclusion_section, metric, spoken, trials_section
+from deepforward.report.figures import confusion_matrix, quantities, training_curves
 from deepforward.report.page import Page
-from deepforward.report.plain import plain
-from deepforward.report.readings_section import LayerReadings, readings_section
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunRecord:
-    """A run as plain values; what a run did not leave is left empty, and its part of the page is left out.
-
-    Attributes:
-        recipe: The complete recipe.
-        command: What was typed to make the run.
-        status: How it ended: `finished`, `stopped early`, `diverged`, ...
-        versions: Package -> version.
-        metrics: Final metrics by `split/name`.
-        findings: `rule`, `layer`, `severity`, `evidence`, `cause`, `source`, `prescriptions` of each cause that was found.
-        verdicts: `prescription`, `outcome`, `before`, `after`, `seeds` of each trial; before and after are one number, or one
-            for each seed, of what `verdict_quantity` names.
-        verdict_quantity: What trials compare, with its unit.
-        history: One mapping an epoch, as in history.jsonl.
-        twins: Name -> history of runs to show beside this one, such as the cured one.
-        readings: What the instruments saw.
-        confusion: (true class, predicted class) counts on the test split.
-        classes: Class names by index.
-        mistakes: Worst mistakes as images (images, channels, height, width), the worst first.
-        mistake_captions: One for each of them, such as `7 taken for 1 (98%)`.
-        filters: Filters of the first layer as images.
-        first_images: First examples of the training split as images.
-        first_captions: One for each of them, such as the class.
-        data: Facts of the data set.
-    """
-
-    recipe: Mapping[str, Any]
-    command: str = ""
-    status: str = "finished"
-    versions: Mapping[str, str] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    findings: Sequence[Mapping[str, Any]] = ()
-    verdicts: Sequence[Mapping[str, Any]] = ()
-    verdict_quantity: str = "test accuracy"
-    history: History = ()
-    twins: Mapping[str, History] = field(default_factory=dict)
-    readings: LayerReadings | None = None
-    confusion: np.ndarray | None = None
-    classes: Sequence[str] = ()
-    mistakes: np.ndarray | None = None
-    mistake_captions: Sequence[str] = ()
-    filters: np.ndarray | None = None
-    first_images: np.ndarray | None = None
-    first_captions: Sequence[str] = ()
-    data: Mapping[str, Any] = field(default_factory=dict)
+from deepforward.report.readings_section import LayerReadings, gradient_map, readings_section
+from deepforward.report.run_record import RunRecord
 
 
 def run_page(record: RunRecord) -> Page:
     """The report of one run."""
     recipe = record.recipe
     facts = [f"{len(record.history)} epochs", f"seed {recipe['seed']}" if "seed" in recipe else "", record.status]
-    sections = (_conclusion, _trials, _curves, _depth, _errors, _filters, _data, _making)
+    sections = (conclusion_section, trials_section, _curves, _depth, _errors, _filters, _data, _making)
     return Page(
         title=f"{recipe.get('model', 'A network')} on {recipe.get('data', 'data')}",
         subtitle=" · ".join(filter(None, facts)),
@@ -77,75 +26,30 @@ def run_page(record: RunRecord) -> Page:
     )
 
 
-def _conclusion(record: RunRecord) -> Iterator[Block]:
-    yield _verdict(record)
-    for finding in record.findings:
-        place = f", from {finding['layer']} on" if finding.get("layer") else ""
-        yield Advice(
-            title=f"{_words(finding['rule']).capitalize()}{place}",
-            cause=finding["cause"],
-            actions=[_described(name) for name in finding.get("prescriptions", ())],
-            source=finding.get("source", ""),
-            tone=_tone(finding["severity"]),
-        )
-
-
-def _verdict(record: RunRecord) -> Verdict:
-    numbers = {_spoken(name): _value(name, value) for name, value in record.metrics.items()}
-    cures = [verdict for verdict in record.verdicts if verdict["outcome"] == "cured"]
-    if cures:
-        best = max(cures, key=lambda verdict: abs(_mean(verdict, "after") - _mean(verdict, "before")))
-        before, after = (_value(record.verdict_quantity, _mean(best, when)) for when in ("before", "after"))
-        change = f"{record.verdict_quantity} goes from {before} to {after}"
-        sentence = f"With {_name(best)}, {change}: proved by paired runs on {_seeds(best)}."
-        return Verdict(
-            "cured", sentence, {f"{record.verdict_quantity} before": before, f"{record.verdict_quantity} after": after}, "good"
-        )
-    if record.findings:
-        tried = " No cure was proved." if record.verdicts else ""
-        worst = _worst(record)
-        return Verdict(_words(worst["rule"]), worst["cause"] + tried, numbers, _tone(worst["severity"]))
-    if record.status not in ("finished", "stopped early"):
-        return Verdict(record.status, "The run did not come to its end, and no rule names a cause.", numbers, "bad")
-    return Verdict("no illness found", "No rule finds anything wrong with this run.", numbers, "good")
-
-
-def _trials(record: RunRecord) -> Iterator[Block]:
-    if not record.verdicts:
-        return
-    yield Heading("Trials of cures")
-    yield Table(
-        ["prescription", "outcome", "before", "after", "seeds"],
-        [
-            [_name(verdict), verdict["outcome"], _mean(verdict, "before"), _mean(verdict, "after"), _seeds(verdict)]
-            for verdict in record.verdicts
-        ],
-        formats={"before": ".4g", "after": ".4g"},
-        caption=f"Mean {record.verdict_quantity} over pairs of runs with the same seed and the same batches.",
-    )
-    names, before, after = [], [], []
-    for verdict in record.verdicts:
-        pairs = list(zip(np.atleast_1d(verdict["before"]), np.atleast_1d(verdict["after"]), strict=True))
-        for b, a in pairs:
-            names.append(_name(verdict))
-            before.append(float(b))
-            after.append(float(a))
-    yield paired_trials(names, before, after, record.verdict_quantity)
-
-
 def _curves(record: RunRecord) -> Iterator[Block]:
-    runs = {"this run" if record.twins else "": record.history, **record.twins}
+    others = ({"before the cure": record.untreated.history} if record.untreated is not None else {}) | dict(record.twins)
+    runs = {"this run" if others else "": record.history, **others}
     found = quantities([entry for history in runs.values() for entry in history])
-    if found:
+    if found or record.metrics:
         yield Heading("Training")
     for quantity in found:
         yield training_curves(runs, quantity)
+    if record.metrics:
+        yield Facts({spoken(name): metric(name, value) for name, value in record.metrics.items()}, "Final metrics", half=True)
 
 
 def _depth(record: RunRecord) -> Iterator[Block]:
-    if record.readings is not None and len(record.readings.steps) and len(record.readings.layers):
+    before = record.untreated.readings if record.untreated is not None else None
+    if _has_samples(record.readings) or _has_samples(before):
         yield Heading("Inside the network")
-        yield from readings_section(record.readings)
+    if before is not None and _has_samples(before):
+        yield from gradient_map(before, "Before the cure.")
+    if record.readings is not None and _has_samples(record.readings):
+        yield from readings_section(record.readings, "After the cure." if before is not None else "")
+
+
+def _has_samples(readings: LayerReadings | None) -> bool:
+    return readings is not None and len(readings.steps) > 0 and len(readings.layers) > 0
 
 
 def _errors(record: RunRecord) -> Iterator[Block]:
@@ -162,7 +66,11 @@ def _errors(record: RunRecord) -> Iterator[Block]:
         )
         yield _most_confused(confusion, record.classes)
     if record.mistakes is not None and has_mistakes:
-        yield Images(record.mistakes, record.mistake_captions, "Worst mistakes: the surest of the wrong answers first.")
+        yield Images(
+            record.mistakes,
+            record.mistake_captions,
+            "Worst mistakes first: those where the right class was given the least probability.",
+        )
 
 
 def _most_confused(confusion: np.ndarray, classes: Sequence[str]) -> Block:
@@ -201,45 +109,3 @@ def _making(record: RunRecord) -> Iterator[Block]:
     yield Facts(record.recipe, "Recipe", half=True)
     if record.versions:
         yield Facts(record.versions, "Versions", half=True)
-
-
-def _worst(record: RunRecord) -> Mapping[str, Any]:
-    return max(record.findings, key=lambda finding: float(finding["severity"]))
-
-
-def _tone(severity: float) -> Tone:
-    return "bad" if severity >= 0.5 else "warn"
-
-
-def _mean(verdict: Mapping[str, Any], when: str) -> float:
-    values = np.atleast_1d(np.asarray(verdict[when], dtype=np.float64))
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else float("nan")
-
-
-def _name(verdict: Mapping[str, Any]) -> str:
-    return _words(verdict["prescription"])
-
-
-def _seeds(verdict: Mapping[str, Any]) -> str:
-    count = len(verdict.get("seeds") or np.atleast_1d(verdict["after"]))
-    return f"{count} seed" if count == 1 else f"{count} seeds"
-
-
-def _described(prescription: str) -> str:
-    try:
-        return f"{_words(prescription)}: {catalogue.card('prescriptions', prescription).summary}"
-    except UnknownName:
-        return _words(prescription)
-
-
-def _words(name: str) -> str:
-    return name.replace("-", " ")
-
-
-def _spoken(metric: str) -> str:
-    return metric.replace("/", " ").replace("_", " ")
-
-
-def _value(name: str, value: float) -> str:
-    return plain(value, ".1%" if name.endswith("accuracy") else ".4g")

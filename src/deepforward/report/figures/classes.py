@@ -42,7 +42,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str = 
         for p in shown
     ]
     order = [names[i] for i in shown]
-    axis = {"ticks": False, "domain": False, "labelLimit": 90}
+    axis = {"ticks": False, "domain": False}
     position = {
         "x": {
             "field": "p",

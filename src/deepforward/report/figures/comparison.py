@@ -10,7 +10,7 @@ import numpy as np
 
 from deepforward.errors import ShapeError
 from deepforward.report.blocks import Chart
-from deepforward.report.figures.specification import quantitative, significant, specification
+from deepforward.report.figures.specification import linear, significant, specification
 
 
 def paired_trials(
@@ -46,18 +46,18 @@ def paired_trials(
     change = {
         "data": {"values": pairs},
         "mark": {"type": "rule", "strokeWidth": 1.5},
-        "encoding": {"x": quantitative("before", quantity), "x2": {"field": "after"}, "tooltip": tooltip},
+        "encoding": {"x": linear("before", quantity), "x2": {"field": "after"}, "tooltip": tooltip},
     }
     points = {
         "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
         "encoding": {
-            "x": quantitative("value", quantity),
+            "x": linear("value", quantity),
             "color": {**when, "scale": {"domain": ["before", "after"], "range": "category"}},
             "shape": {**when, "scale": {"domain": ["before", "after"], "range": ["diamond", "circle"]}},
             "tooltip": tooltip,
         },
     }
-    axis = {"labelExpr": "split(datum.label, ' ')", "labelLimit": 130, "ticks": False, "domain": False}
+    axis = {"labelExpr": "split(datum.label, ' ')", "labelPadding": 12, "ticks": False, "domain": False}
     rows = {"domain": list(seen), "paddingInner": 0.25}
     position = {
         "y": {"field": "pair", "type": "nominal", "title": None, "axis": axis, "scale": rows},

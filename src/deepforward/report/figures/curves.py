@@ -14,7 +14,8 @@ from deepforward.report.figures.specification import (
     MAX_ROWS,
     by_name,
     evenly,
-    quantitative,
+    linear,
+    logarithmic,
     significant,
     spans_decades,
     specification,
@@ -65,13 +66,14 @@ def training_curves(runs: Mapping[str, History], quantity: str) -> Chart:
         "scale": {"domain": splits, "range": [DASHES[split] for split in splits]},
         "legend": {"symbolType": "stroke", "symbolSize": 220} if len(splits) > 1 else None,
     }
+    values = [row["value"] for row in rows]
     spec = specification(
         rows,
         240,
         mark={"type": "line", "point": {"size": 22} if len(rows) <= 90 else False},
         encoding={
-            "x": {**quantitative("epoch", "epoch"), "axis": {"tickCount": 8, "tickMinStep": 1, "format": "d"}},
-            "y": quantitative("value", quantity.replace("_", " "), log=spans_decades([row["value"] for row in rows])),
+            "x": {**linear("epoch", "epoch"), "axis": {"tickCount": 8, "tickMinStep": 1, "format": "d"}},
+            "y": (logarithmic if spans_decades(values) else linear)("value", quantity.replace("_", " "), values),
             "color": by_name("run", list(runs), "stroke") if many else by_name("split", splits) | {"legend": None},
             "strokeDash": dash,
             "tooltip": [{"field": "run"}] * many
@@ -119,7 +121,7 @@ def lines(
     for name, values in [*series.items(), *((name, side) for name, band in bands.items() for side in band)]:
         if len(values) != len(x):
             raise ShapeError(f"got {len(values)} values in '{name}'; expected {len(x)}, one for each position")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for i in evenly(len(x), MAX_ROWS // max(len(series), 1)):
         for name, values in series.items():
             low, high = (band[i] for band in bands.get(name, (values, values)))
@@ -128,10 +130,8 @@ def lines(
                 {"x": drawable(float(x[i]), log_x), "series": name, **dict(zip(("y", "low", "high"), numbers, strict=True))}
             )
     color = by_name("series", list(series), "stroke")
-    x_axis, y_axis = (
-        quantitative(field, title, log and any(row[field] for row in rows))
-        for field, title, log in (("x", x_title, log_x), ("y", y_title, log_y))
-    )
+    x_axis = (logarithmic if log_x else linear)("x", x_title, [row["x"] for row in rows])
+    y_axis = (logarithmic if log_y else linear)("y", y_title, [row[side] for row in rows for side in ("y", "low", "high")])
     band = {
         "mark": {"type": "area", "opacity": 0.22},
         "encoding": {"x": x_axis, "y": {**y_axis, "field": "low"}, "y2": {"field": "high"}, "color": color},

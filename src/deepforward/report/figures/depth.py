@@ -10,7 +10,7 @@ import numpy as np
 from deepforward.errors import ShapeError
 from deepforward.report.blocks import Chart
 from deepforward.report.figures.curves import drawable
-from deepforward.report.figures.specification import by_name, evenly, quantitative, specification
+from deepforward.report.figures.specification import by_name, evenly, linear, logarithmic, specification
 from deepforward.report.plain import power_of_ten
 
 MAX_LAYERS = 60
@@ -99,7 +99,7 @@ def heat_map(
                 "type": "ordinal",
                 "sort": None,
                 "title": None,
-                "axis": {"labelLimit": 110, "ticks": False, "domain": False},
+                "axis": {"ticks": False, "domain": False},
             },
             "color": {
                 "field": "c",
@@ -144,7 +144,7 @@ def depth_profile(
     """
     values = _checked(layers, steps, values)
     shown = evenly(len(steps), 3)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"depth": i + 1, "layer": layers[i], "step": f"step {steps[s]}", "value": drawable(values[s, i], log=True)}
         for s in shown
         for i in evenly(len(layers), 300)
@@ -155,11 +155,11 @@ def depth_profile(
         mark={"type": "line", "point": {"size": 18} if len(layers) <= 60 else False},
         encoding={
             "x": {
-                **quantitative("depth", "layer, from input to output"),
+                **linear("depth", "layer, from input to output"),
                 "axis": {"tickCount": 8, "tickMinStep": 1, "format": "d"},
                 "scale": {"nice": False, "zero": False},
             },
-            "y": quantitative("value", quantity, log=any(row["value"] for row in rows)),
+            "y": logarithmic("value", quantity, [row["value"] for row in rows]),
             "color": by_name("step", [f"step {steps[s]}" for s in shown], "stroke"),
             "tooltip": [{"field": "layer"}, {"field": "step"}, {"field": "value", "title": quantity, "format": ".3g"}],
         },

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from deepforward.errors import ShapeError
 from deepforward.report.blocks import Chart
 from deepforward.report.figures.curves import drawable
-from deepforward.report.figures.specification import MAX_ROWS, by_name, evenly, quantitative, significant, specification
+from deepforward.report.figures.specification import MAX_ROWS, by_name, evenly, linear, logarithmic, significant, specification
 
 
 def histogram(values: Sequence[float] | np.ndarray, *, quantity: str, bins: int = 40, caption: str = "") -> Chart:
@@ -33,9 +34,9 @@ def histogram(values: Sequence[float] | np.ndarray, *, quantity: str, bins: int 
         220,
         mark={"type": "bar"},
         encoding={
-            "x": quantitative("from", quantity) | {"bin": {"binned": True}},
+            "x": linear("from", quantity) | {"bin": {"binned": True}},
             "x2": {"field": "to"},
-            "y": quantitative("count", "count", zero=True),
+            "y": linear("count", "count", zero=True),
             "tooltip": [{"field": "from"}, {"field": "to"}, {"field": "count"}],
         },
     )
@@ -76,7 +77,7 @@ def scatter(
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     kept = evenly(len(x), MAX_ROWS)
     points = [(drawable(x[i], log_x), drawable(y[i], log_y), groups[i]) for i in kept]
-    rows = [{"x": a, "y": b, "group": group} for a, b, group in points if a is not None and b is not None]
+    rows: list[dict[str, Any]] = [{"x": a, "y": b, "group": group} for a, b, group in points if a is not None and b is not None]
     names = list(dict.fromkeys(groups))
     shape = {"field": "group", "type": "nominal", "title": None, "scale": {"domain": names}}
     spec = specification(
@@ -84,8 +85,8 @@ def scatter(
         320,
         mark={"type": "point", "filled": True, "size": 36, "opacity": 0.8},
         encoding={
-            "x": quantitative("x", x_title, log_x and bool(rows)),
-            "y": quantitative("y", y_title, log_y and bool(rows)),
+            "x": (logarithmic if log_x else linear)("x", x_title, [row["x"] for row in rows]),
+            "y": (logarithmic if log_y else linear)("y", y_title, [row["y"] for row in rows]),
             "color": by_name("group", names),
             "shape": shape if len(names) > 1 else {"value": "circle"},
             "tooltip": [{"field": "group"}] * (len(names) > 1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,10 +40,24 @@ def spans_decades(values: Sequence[float]) -> bool:
     return bool(values) and min(values) > 0 and max(values) > 50 * min(values)
 
 
-def quantitative(field: str, title: str, log: bool = False, zero: bool = False) -> dict[str, Any]:
-    """The encoding of a number by position."""
-    scale = {"type": "log"} if log else {"zero": zero}
-    axis = {"tickCount": 6, "labelExpr": _POWERS} if log else {"tickCount": 8}
+def linear(field: str, title: str, values: Iterable[float | None] = (), zero: bool = False) -> dict[str, Any]:
+    """The encoding of a number by position; `values` stand for those of `logarithmic`."""
+    return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": zero}, "axis": {"tickCount": 8}}
+
+
+def logarithmic(field: str, title: str, values: Iterable[float | None]) -> dict[str, Any]:
+    """The encoding of a positive number by position, with ticks at powers of ten; `values` are those that will be drawn.
+
+    Without any, a linear axis takes its place: a logarithmic one cannot be empty.
+    """
+    decades = [math.log10(value) for value in values if value is not None]
+    if not decades:
+        return linear(field, title)
+    low, high = max(math.floor(min(decades)), -307), min(math.ceil(max(decades)), 308)
+    high = max(high, low + 1)
+    ticks = [float(f"1e{k}") for k in range(low, high + 1, math.ceil((high - low) / 6))]
+    scale = {"type": "log", "domain": [float(f"1e{low}"), float(f"1e{high}")], "nice": False}
+    axis = {"values": ticks, "labelExpr": _POWERS}
     return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
 
 

@@ -1,0 +1,60 @@
+"""What a run left behind, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from deepforward.report.figures import History
+from deepforward.report.readings_section import LayerReadings
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """A run as plain values; what a run did not leave is left empty, and its part of the page is left out.
+
+    Attributes:
+        recipe: The complete recipe.
+        command: What was typed to make the run.
+        status: How it ended: `finished`, `stopped early`, `diverged`, ...
+        versions: Package -> version, and how the machine computed.
+        metrics: Final metrics by `split/name`.
+        findings: `rule`, `layer`, `severity`, `evidence`, `cause`, `source`, `prescriptions` of each cause that was found.
+        verdicts: `prescription`, `outcome`, `before`, `after`, `seeds` and, where known, `interval` and `epochs` of each trial.
+            Before and after are the share of the chance loss that training removed, in [0, 1]: one number, or one a seed.
+        untreated: The same run before the cure, if this one is the cured.
+        history: One mapping an epoch, as in history.jsonl.
+        twins: Name -> history of other runs to show beside this one, such as the shallower twin.
+        readings: What the instruments saw.
+        confusion: (true class, predicted class) counts on the test split.
+        classes: Class names by index.
+        mistakes: Worst mistakes as images (images, channels, height, width), the worst first.
+        mistake_captions: One for each of them, such as `7 taken for 1 (98%)`.
+        filters: Filters of the first layer as images.
+        first_images: First examples of the training split as images.
+        first_captions: One for each of them, such as the class.
+        data: Facts of the data set.
+    """
+
+    recipe: Mapping[str, Any]
+    command: str = ""
+    status: str = "finished"
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    findings: Sequence[Mapping[str, Any]] = ()
+    verdicts: Sequence[Mapping[str, Any]] = ()
+    untreated: RunRecord | None = None
+    history: History = ()
+    twins: Mapping[str, History] = field(default_factory=dict)
+    readings: LayerReadings | None = None
+    confusion: np.ndarray | None = None
+    classes: Sequence[str] = ()
+    mistakes: np.ndarray | None = None
+    mistake_captions: Sequence[str] = ()
+    filters: np.ndarray | None = None
+    first_images: np.ndarray | None = None
+    first_captions: Sequence[str] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
