@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from statistics import median
+from statistics import median, quantiles
 
 #: Sampled steps timed against plain ones before the interval follows from the timing.
 _PAIRS = 5
@@ -16,7 +16,7 @@ class Cadence:
     """Chooses the steps to sample.
 
     It starts at steps 0, 1, 2, 4, 8, 16, ... so that a short run is seen too. Once enough sampled steps were timed against
-    their plain neighbours it takes the interval at which the mean extra time is the budget.
+    their plain neighbours, it takes the interval at which the extra time is the budget.
     """
 
     def __init__(self, budget: float | None) -> None:
@@ -28,6 +28,7 @@ class Cadence:
         self._floor = 1
         self._plain: deque[float] = deque(maxlen=9)
         self._extra: deque[float] = deque(maxlen=25)
+        self._unsettled: float | None = None
         self._elapsed = self._spent = 0.0
 
     @property
@@ -42,21 +43,35 @@ class Cadence:
             return 1
         if len(self._extra) < _PAIRS:
             return None
-        # At least every other step stays plain: without plain steps there is nothing to compare with.
-        return max(2, math.ceil(median(self._extra) / (self.budget * max(median(self._plain), 1e-9))))
+        # The budget is an upper bound and the times are noisy: the upper quartile, not the median. At least every third step
+        # stays plain, and has a plain one before it: without these there is nothing to compare with.
+        extra = quantiles(self._extra, n=4, method="inclusive")[2]
+        return max(3, math.ceil(extra / (self.budget * max(median(self._plain), 1e-9))))
 
     def passed(self, seconds: float, *, sampled: bool) -> None:
         """A step has passed in this time."""
         self._elapsed += seconds
-        if not sampled:
-            self._plain.append(seconds)
-        elif self._plain:
-            self._extra.append(seconds - median(self._plain))
-            self._spent += max(self._extra[-1], 0.0)
+        self._time(seconds, sampled)
         if sampled:
             self._gap = max(self._wanted(), self._floor)
             self._next = self._age + self._gap
         self._age += 1
+
+    def slow_down(self) -> None:
+        """Look at most half as often from now on: the record was full and has been thinned."""
+        self._next += self._gap
+        self._floor = self._gap = 2 * self._gap
+
+    def _time(self, seconds: float, sampled: bool) -> None:
+        if sampled:
+            self._unsettled = seconds - median(self._plain) if self._plain else None
+        elif self._unsettled is not None:
+            # A sampled step also slows the next one, which finds its data out of the processor's cache.
+            self._extra.append(self._unsettled + seconds - median(self._plain))
+            self._spent += max(self._extra[-1], 0.0)
+            self._unsettled = None
+        else:
+            self._plain.append(seconds)
 
     def _wanted(self) -> int:
         interval, doubling = self.interval, max(1, self._age)
@@ -64,8 +79,3 @@ class Cadence:
             return 1 if self.budget is None else doubling
         affordable = self._spent <= _ALLOWANCE + self.budget * self._elapsed
         return min(doubling, interval) if affordable else interval
-
-    def slow_down(self) -> None:
-        """Look at most half as often from now on: the record was full and has been thinned."""
-        self._next += self._gap
-        self._floor = self._gap = 2 * self._gap

@@ -35,7 +35,8 @@ def gradient_norms(parameters: Iterable[nn.Parameter], *, precise: bool = False)
     if not owners:
         return GradientNorms((), (), torch.zeros(()))
     gradients = [_dense(parameter.grad) for parameter in owners if parameter.grad is not None]
-    each = torch._foreach_norm(gradients, 2, norm_dtype(gradients[0])) if precise else torch._foreach_norm(gradients)
+    dtype = norm_dtype(gradients[0]) if precise else torch.promote_types(gradients[0].dtype, torch.float32)
+    each = torch._foreach_norm(gradients, 2, dtype)
     device = each[0].device
     total = torch.linalg.vector_norm(torch.stack([norm.to(device) for norm in each]))
     return GradientNorms(owners, tuple(each), total)

@@ -137,7 +137,7 @@ class _LayerEnds(Hook):
             return
         sample, rows = self.gate.sample, self.rows if tensor.dim() >= 4 else None
         key = sample.key(self.sight.name)
-        seen = tensor.detach()[:rows]
+        seen = _first_rows(tensor, rows)
         for statistic, reduce in self.sight.of_output:
             sample.put_layer(statistic, key, reduce(seen))
         if tensor.requires_grad and self.sight.of_gradient:
@@ -148,11 +148,15 @@ class _LayerEnds(Hook):
 
         def take(gradient: Tensor) -> None:
             if sample.open:
-                seen = gradient.detach()[:rows]
+                seen = _first_rows(gradient, rows)
                 for statistic, reduce in reductions:
                     sample.put_layer(statistic, key, reduce(seen))
 
         tensor.register_hook(take)  # type: ignore[no-untyped-call]
+
+
+def _first_rows(tensor: Tensor, rows: int | None) -> Tensor:
+    return tensor.detach() if rows is None else tensor.detach()[:rows]
 
 
 def first_tensor(output: Any) -> Tensor | None:

@@ -76,7 +76,7 @@ class ParameterWatch:
         self._handles.clear()
 
     def _put_norms(self, statistic: str, slices: list[Tensor], sample: Sample) -> None:
-        norms = torch._foreach_norm(slices, 2, norm_dtype(slices[0]))
+        norms = torch._foreach_norm(slices, 2, torch.promote_types(slices[0].dtype, torch.float32))
         for parameter, norm in zip(self._updated, norms, strict=True):
             sample.put_parameter(statistic, self._index[id(parameter)], Scalar(norm))
 
