@@ -224,3 +224,11 @@ def test_no_alteration_gives_an_equal_copy():
     twin = alter(model, X, [], generator())
     assert twin is not model
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_a_module_that_cannot_be_copied_is_reported():
+    model = sequential()
+    model.cache = torch.ones(2, requires_grad=True) * 2  # torch copies leaves only
+    with pytest.raises(InvalidModel, match="Sequential cannot be copied") as caught:
+        alter(model, X, ["residual"], generator())
+    assert "\n" not in str(caught.value)

@@ -68,7 +68,8 @@ def alter(
     try:
         altered = copy.deepcopy(module)
     except Exception as error:
-        raise InvalidModel(f"{type(module).__name__} cannot be copied ({error}); expected copy.deepcopy to work") from error
+        reason = " ".join(str(error).split())
+        raise InvalidModel(f"{type(module).__name__} cannot be copied ({reason}); expected copy.deepcopy to work") from error
     for change, options in requests:
         change(altered, example_inputs, rng, **options)
     if requests:

@@ -31,14 +31,14 @@ class Block(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(out_channels)
-        self.relu1 = nn.ReLU(inplace=True)
+        self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(out_channels)
         self.shortcut: nn.Module | None = None
         if residual:
             changes = stride > 1 or in_channels != out_channels
             self.shortcut = PadShortcut(in_channels, out_channels, stride) if changes else nn.Identity()
-        self.relu2 = nn.ReLU(inplace=True)
+        self.relu2 = nn.ReLU()
 
     def forward(self, inputs: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch map new_height new_width"]:
         """The block's maps."""
@@ -77,7 +77,7 @@ class ResidualNetwork(nn.Module):
             OrderedDict(
                 conv=nn.Conv2d(channels, CHANNELS[0], 3, padding=1, bias=False),
                 norm=nn.BatchNorm2d(CHANNELS[0]),
-                relu=nn.ReLU(inplace=True),
+                relu=nn.ReLU(),
             )
         )
         self.stage1 = _stage(CHANNELS[0], CHANNELS[0], blocks, stride=1, residual=residual)
