@@ -15,6 +15,7 @@ endif
 .PHONY: demo test check bench clean
 
 demo: $(VENV)/.runtime
+	@rm -rf runs/demo
 	$(BIN)/deepforward train perceptron --set depth=56 --data digits --cure --out runs/demo
 
 test: $(VENV)/.development

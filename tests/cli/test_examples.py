@@ -32,3 +32,11 @@ def test_a_cure_from_python(tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", README_BLOCKS)
 def test_the_readme(tmp_path: Path, block: str) -> None:
     run(tmp_path, "-c", block)
+
+
+def test_the_readme_adds_the_lines_of_the_example() -> None:
+    (diff,) = re.findall(r"```diff\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    example = (ROOT / "examples" / "own_loop.py").read_text(encoding="utf-8")
+    added = [line.removeprefix("+") for line in diff.splitlines() if line.startswith("+")]
+    assert len(added) == 3
+    assert all(line in example for line in added)

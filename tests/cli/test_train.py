@@ -40,7 +40,7 @@ def test_settings_reach_the_recipe_the_model_and_the_groups(deepforward) -> None
 
 def test_a_cure_is_proved_for_a_network_of_a_stranger(deepforward) -> None:
     outcome = deepforward(
-        *("train", f"{EXAMPLE}:tower", "--set", "depth=16", "--set", "width=24", "--data", "digits", "--epochs", 4),
+        *("train", f"{EXAMPLE}:tower", "--set", "depth=14", "--set", "width=24", "--data", "digits?test=0.5", "--epochs", 3),
         *("--cure", "--out", "run", "--quiet"),
     )
     assert outcome.code == 0, outcome.err

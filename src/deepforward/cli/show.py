@@ -50,7 +50,7 @@ def cure(cure: Cure) -> None:
     if cure.verdicts:
         console().print(_trials(cure.verdicts))
     if cure.best is not None and cure.run is not None:
-        console().print(Text(f"proved: {cure.best.prescription}", style="bold green"))
+        console().print(Text(f"cured by {cure.best.prescription}, proved on {len(cure.best.seeds)} seeds", style="bold green"))
         metrics = table(["metric"], ["untreated", "cured"])
         for name in (name for name in cure.run.metrics if name in cure.baseline.metrics):
             metrics.add_row(name, f"{cure.baseline.metrics[name]:.4f}", f"{cure.run.metrics[name]:.4f}")
