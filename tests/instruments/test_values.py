@@ -51,12 +51,12 @@ def oracle(patient: Patient, model: nn.Module, rows: int | None = None) -> dict[
         layers[key] = {"activation_rms": mean_root(out[seen])}
         if of_outputs.get(key) is not None:
             layers[key]["gradient_rms"] = mean_root(of_outputs[key][seen])
+    gradient_of = {id(p): of_parameters[name] for name, p in trained.items()}
     for name, module in layers_of(twin).items():
-        own = [(p, of_parameters[f"{path}{n}"]) for path in prefix(name, twin) for n, p in module.named_parameters(recurse=False)
-               if f"{path}{n}" in trained]  # fmt: skip
-        gradients = [g for _, g in own if g is not None]
+        own = [p for p in module.parameters(recurse=False) if p.requires_grad]
+        gradients = [gradient_of[id(p)] for p in own if gradient_of[id(p)] is not None]
         if own and (gradients or f"{name}#0" in layers):
-            weights = torch.cat([p.flatten() for p, _ in own])
+            weights = torch.cat([p.flatten() for p in own])
             numbers = layers.setdefault(f"{name}#0", {})
             norm = math.sqrt(sum(float(g.square().sum()) for g in gradients))
             numbers["parameter_rms"] = mean_root(weights)
@@ -67,15 +67,11 @@ def oracle(patient: Patient, model: nn.Module, rows: int | None = None) -> dict[
     return layers
 
 
-def prefix(name: str, model: nn.Module) -> list[str]:
-    return [f"{name}." if any(name == path for path, _ in model.named_modules()) else ""]
-
-
 def mean_root(tensor: Tensor) -> float:
     return math.sqrt(sum(x * x for x in tensor.detach().flatten().tolist()) / tensor.numel())
 
 
-def table(readings, step: int = 0) -> dict[str, dict[str, float]]:  # noqa: ANN001
+def table(readings, step: int = 0) -> dict[str, dict[str, float]]:
     return {
         layer: {name: array[step, i] for name, array in readings.values.items() if not np.isnan(array[step, i])}
         for i, layer in enumerate(readings.layers)
@@ -137,18 +133,18 @@ def test_float32_gradients_too_small_to_square_are_read() -> None:
 
 def test_updates_of_large_layers_are_measured_on_their_first_rows() -> None:
     """A copy of everything would cost as much memory as the model: 16 384 elements in whole rows are enough."""
-    model = nn.Linear(1000, 64, bias=False)
+    model = nn.Linear(1000, 64, bias=False).double()
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     before = model.weight.detach()[:16].clone()
     with Probe(model, GradientFlow(), optimizer=optimizer) as probe:
-        model(torch.ones(2, 1000)).square().mean().backward()
+        model(torch.ones(2, 1000, dtype=torch.float64)).square().mean().backward()
         optimizer.step()
-    ratio = (model.weight.detach()[:16] - before).double().norm() / before.double().norm()
+    ratio = (model.weight.detach()[:16] - before).norm() / before.norm()
     np.testing.assert_allclose(probe.readings().values["update_ratio"], [[float(ratio)]], rtol=1e-12)
 
 
-FLAT = [nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6(), nn.Hardtanh(-0.5, 0.25), nn.Hardsigmoid(), nn.Hardshrink(), nn.Softshrink(),
-        nn.Threshold(0.1, -3.0)]  # fmt: skip
+RECTIFYING = [nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6(), nn.Threshold(0.1, -3.0)]
+FLAT = [*RECTIFYING, nn.Hardtanh(-0.5, 0.25), nn.Hardsigmoid(), nn.Hardshrink(), nn.Softshrink()]
 
 
 def slope(activation: nn.Module, inputs: Tensor) -> Tensor:
@@ -157,7 +153,7 @@ def slope(activation: nn.Module, inputs: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("shape", [(9, 40), (9, 5, 40), (9, 40, 3, 2)], ids=["features", "sequence", "maps"])
-@pytest.mark.parametrize("activation", FLAT, ids=lambda module: repr(module))
+@pytest.mark.parametrize("activation", FLAT, ids=repr)
 def test_dead_share_is_that_of_units_without_slope(activation: nn.Module, shape: tuple[int, ...]) -> None:
     units = 1 if len(shape) == 4 else len(shape) - 1
     rng = torch.Generator().manual_seed(1)
@@ -169,12 +165,12 @@ def test_dead_share_is_that_of_units_without_slope(activation: nn.Module, shape:
     assert readings.values["dead_share"][0, 0] == pytest.approx(dead.double().mean().item(), abs=1e-12)
 
 
-SQUASHING = [nn.Tanh(), nn.Sigmoid(), nn.Softsign(), nn.Hardtanh(-0.5, 2.0), nn.Hardsigmoid(), nn.ELU(), nn.ELU(0.5), nn.ELU(3.0),
-             nn.CELU(2.0), nn.SELU(), nn.LogSigmoid(), nn.Softplus(), nn.Softplus(3.0)]  # fmt: skip
+ONE_SIDED = [nn.ELU(), nn.ELU(0.5), nn.ELU(3.0), nn.CELU(2.0), nn.SELU(), nn.LogSigmoid(), nn.Softplus(), nn.Softplus(3.0)]
+SQUASHING = [nn.Tanh(), nn.Sigmoid(), nn.Softsign(), nn.Hardtanh(-0.5, 2.0), nn.Hardsigmoid(), *ONE_SIDED]
 
 
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.3])
-@pytest.mark.parametrize("activation", SQUASHING, ids=lambda module: repr(module))
+@pytest.mark.parametrize("activation", SQUASHING, ids=repr)
 def test_saturated_share_is_that_of_small_slopes(activation: nn.Module, share: float) -> None:
     largest = slope(activation, torch.linspace(-30, 30, 60_001, dtype=torch.float64)).max()
     inputs = 4 * torch.randn(30, 20, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

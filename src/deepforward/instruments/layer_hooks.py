@@ -152,7 +152,7 @@ class _LayerEnds(Hook):
                 for statistic, reduce in reductions:
                     sample.put_layer(statistic, key, reduce(seen))
 
-        tensor.register_hook(take)  # type: ignore[no-untyped-call]
+        tensor.register_hook(take)
 
 
 def _first_rows(tensor: Tensor, rows: int | None) -> Tensor:

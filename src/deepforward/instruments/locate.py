@@ -104,7 +104,7 @@ class _Replay:
         if not isinstance(value, Tensor) or not value.requires_grad:
             return value
         edge = value.view_as(value)
-        edge.register_hook(partial(self._gradient_out_of, call))  # type: ignore[no-untyped-call]
+        edge.register_hook(partial(self._gradient_out_of, call))
         return edge
 
     def _leaving(self, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -118,7 +118,7 @@ class _Replay:
         for tensor in outputs:
             if tensor.requires_grad:
                 self._outputs.setdefault(id(tensor), (tensor, []))[1].append(call)
-                tensor.register_hook(self._gradient_into(call, id(tensor)))  # type: ignore[no-untyped-call]
+                tensor.register_hook(self._gradient_into(call, id(tensor)))
 
     def _gradient_into(self, call: _Call, tensor: int) -> Callable[[Tensor], None]:
         def hook(gradient: Tensor) -> None:

@@ -16,8 +16,8 @@ class NonFinite(Instrument):
 
     A norm is finite if and only if all elements are, so the norms that flow needs anyway tell. The origin read from one sampled
     step is the first place in the order of computation: a parameter before the step, else the first output in forward order,
-    else the first gradient in backward order. When the loss itself is seen to be non-finite, `Probe.locate` replays the batch
-    and names the producer exactly.
+    else the layer after the last gradient in forward order, for its backward pass made that gradient out of a finite one. Where
+    layers branch this may be a neighbour; `Probe.locate` replays the batch and names the producer exactly.
 
     Statistics: those of `GradientFlow`.
     """
@@ -34,15 +34,17 @@ class NonFinite(Instrument):
 
     def origin(self, layers: Mapping[str, Mapping[str, float]]) -> Mapping[str, object] | None:
         """First non-finite place of a sampled step, {"layer", "place"}, or None if all is finite."""
-        backward = list(layers)[::-1]
-        order = (
-            ("parameter", "parameter_rms", list(layers)),
-            ("output", "activation_rms", list(layers)),
-            ("gradient", "gradient_rms", backward),
-            ("gradient", "parameter_gradient_norm", backward),
-        )
-        for place, statistic, names in order:
-            for name in names:
-                if not math.isfinite(layers[name].get(statistic, 0.0)):
-                    return {"layer": name, "place": place}
+
+        def broken(statistic: str) -> list[int]:
+            return [i for i, numbers in enumerate(layers.values()) if not math.isfinite(numbers.get(statistic, 0.0))]
+
+        names = [*layers, "loss"]
+        if parameters := broken("parameter_rms"):
+            return {"layer": names[parameters[0]], "place": "parameter"}
+        if outputs := broken("activation_rms"):
+            return {"layer": names[outputs[0]], "place": "output"}
+        if gradients := broken("gradient_rms"):
+            return {"layer": names[gradients[-1] + 1], "place": "gradient"}
+        if gradients := broken("parameter_gradient_norm"):
+            return {"layer": names[gradients[-1]], "place": "gradient"}
         return None

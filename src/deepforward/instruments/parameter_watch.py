@@ -51,7 +51,7 @@ class ParameterWatch:
                 sample.put_parameter("gradient", self._index[id(parameter)], Scalar(norm))
 
         for parameter in self.parameters:
-            self._handles.append(parameter.register_post_accumulate_grad_hook(take))  # type: ignore[no-untyped-call]
+            self._handles.append(parameter.register_post_accumulate_grad_hook(take))
 
     def before_update(self, sample: Sample) -> None:
         """Keep the first rows of each parameter, and take their norms."""
