@@ -1,6 +1,6 @@
 """From Python: train a network that is too deep to learn, ask why, and have a cure proved.
 
-    python examples/cure.py [OUT]
+python examples/cure.py [OUT]
 """
 
 import sys
