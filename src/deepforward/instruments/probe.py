@@ -26,14 +26,15 @@ from deepforward.instruments.sampler import Sampler
 class Probe:
     """Reads instruments inside a model while a loop, yours or ours, trains it; leaves results and model as they are.
 
-    Five lines in somebody's loop, of which the middle three are the loop itself:
+    In somebody's loop, which stays as it is:
 
+        from deepforward import Probe, diagnose
         with Probe(model, optimizer=optimizer) as probe:
             for inputs, targets in batches:
                 optimizer.zero_grad()
                 loss_function(model(inputs), targets).backward()
                 optimizer.step()
-        print(probe.readings())
+        print(diagnose(probe))
 
     A step ends with `optimizer.step()`; without an optimizer, where the next forward pass of the model begins. Hooks are on the
     model only during sampled steps. These come at steps 0, 1, 2, 4, 8, ..., then as often as the measured cost allows. Outputs,

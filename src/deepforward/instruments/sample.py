@@ -64,7 +64,8 @@ class Sample:
         if len({tensor.device for tensor in tensors}) > 1:
             tensors = [tensor.cpu() for tensor in tensors]
         stacked = torch.stack(tensors)
-        self._stacked = stacked.to("cpu", non_blocking=True)
+        # Only CUDA has an event here that tells when the numbers have arrived; elsewhere the copy waits for them.
+        self._stacked = stacked.to("cpu", non_blocking=stacked.is_cuda)
         if stacked.is_cuda:
             self._ready = torch.Event(stacked.device)
             self._ready.record()
