@@ -1,4 +1,4 @@
-"""Makes vanishing_run.py importable, and its record a fixture."""
+"""Makes vanishing_run.py and gallery.py importable, and the run a fixture."""
 
 import sys
 from pathlib import Path

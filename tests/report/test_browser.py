@@ -5,8 +5,9 @@ import shutil
 import time
 
 import pytest
+from gallery import CHARTS
 
-from deepforward.report import RunRecord, run_page, write
+from deepforward.report import Page, RunRecord, run_page, write
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -143,3 +144,12 @@ def test_text_tables_and_images_need_no_script(page, address):
     assert "The gradient shrinks 7.2 times per layer" in body
     assert "need JavaScript" in body
     assert "Most frequent confusions" in body
+
+
+def test_charts_of_every_kind_are_drawn_without_a_word(page, tmp_path):
+    page.get_log("browser")
+    show(page, write(Page("gallery", blocks=list(CHARTS.values())), tmp_path / "gallery.html").as_uri())
+    empty = [name for name in CHARTS if name.startswith("no ") or name.endswith("of nothing")]
+    assert len(page.find_elements("css selector", "figure.empty")) == len(empty)
+    assert len(page.find_elements("css selector", "figure.chart svg")) == len(CHARTS) - len(empty)
+    assert [entry["message"] for entry in page.get_log("browser")] == []

@@ -99,6 +99,12 @@ def test_every_reference_is_inside_the_file():
     assert all(value.startswith(("data:", "#")) for value in references)
 
 
+def test_headings_skip_no_level():
+    levels = [int(tag[1]) for tag in Document(render(hostile_page())).tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
+
+
 def test_links_of_contents_have_targets():
     document = Document(render(hostile_page()))
     ids = {value for _, name, value in document.attributes if name == "id"}

@@ -64,7 +64,7 @@ def _(block: Advice) -> str:
     actions = "".join(f"<li>{escape(action)}</li>" for action in block.actions)
     return (
         f'<article class="advice {block.tone}">'
-        f'<h3><span class="sign" aria-hidden="true">{SIGNS[block.tone]}</span>{escape(block.title)}</h3>'
+        f'<h2><span class="sign" aria-hidden="true">{SIGNS[block.tone]}</span>{escape(block.title)}</h2>'
         f"<p>{escape(block.cause)}</p>"
         + (f'<p class="try">Try, in this order:</p><ol>{actions}</ol>' if actions else "")
         + (f'<p class="source">{escape(block.source)}</p>' if block.source else "")
@@ -123,10 +123,17 @@ def _(block: Chart) -> str:
             "got a chart whose data is a URL; expected data inlined, as a page fetches nothing; put the values in"
         )
     caption = f"<figcaption>{escape(block.caption)}</figcaption>" if block.caption else ""
+    if _is_empty(spec):
+        return f'<figure class="empty{_half(block.half)}"><p>{escape(block.alt)}: nothing finite to draw.</p>{caption}</figure>'
     return (
         f'<figure class="chart{_half(block.half)}"><div class="plot" role="img" aria-label="{escape(block.alt)}"></div>'
         f'<script type="application/json">{script_safe(spec)}</script>{caption}</figure>'
     )
+
+
+def _is_empty(spec: Any) -> bool:
+    data = spec.get("data")
+    return isinstance(data, Mapping) and data.get("values") == []
 
 
 def _fetches(spec: Any) -> bool:

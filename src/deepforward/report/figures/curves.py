@@ -41,8 +41,8 @@ def training_curves(runs: Mapping[str, History], quantity: str) -> Chart:
         quantity: `loss`, `accuracy`, ...: what follows the slash.
 
     Returns:
-        A chart with runs told by colour and splits by dash; the axis is logarithmic if the values are positive and span
-        decades. Values that are not finite are left out and the caption says where they began.
+        A chart with runs told by colour and splits by dash; the axis starts at zero, or is logarithmic if the values are
+        positive and span decades. Values that are not finite are left out and the caption says where they began.
     """
     rows: list[dict[str, Any]] = []
     broken = []
@@ -66,15 +66,16 @@ def training_curves(runs: Mapping[str, History], quantity: str) -> Chart:
         "scale": {"domain": splits, "range": [DASHES[split] for split in splits]},
         "legend": {"symbolType": "stroke", "symbolSize": 220} if len(splits) > 1 else None,
     }
-    values = [row["value"] for row in rows]
+    epochs = sorted({row["epoch"] for row in rows})
+    title, values = quantity.replace("_", " "), [row["value"] for row in rows]
     spec = specification(
         rows,
         240,
         mark={"type": "line", "point": {"size": 22} if len(rows) <= 90 else False},
         encoding={
-            "x": {**linear("epoch", "epoch"), "axis": {"tickCount": 8, "tickMinStep": 1, "format": "d"}},
-            "y": (logarithmic if spans_decades(values) else linear)("value", quantity.replace("_", " "), values),
-            "color": by_name("run", list(runs), "stroke") if many else by_name("split", splits) | {"legend": None},
+            "x": {**linear("epoch", "epoch"), "axis": {"values": [epochs[i] for i in evenly(len(epochs), 8)]}},
+            "y": logarithmic("value", title, values) if spans_decades(values) else linear("value", title, zero=True),
+            "color": by_name("run", list(runs), "stroke") if many else by_name("split", splits, "stroke"),
             "strokeDash": dash,
             "tooltip": [{"field": "run"}] * many
             + [{"field": "split"}, {"field": "epoch"}, {"field": "value", "title": quantity}],
@@ -82,7 +83,9 @@ def training_curves(runs: Mapping[str, History], quantity: str) -> Chart:
     )
     last = {(row["run"], row["split"]): row["value"] for row in rows}
     ends = "; ".join(f"{' '.join(filter(None, key))} ends at {value:.4g}" for key, value in last.items())
-    return Chart(spec, alt=f"{quantity} by epoch. {ends}".strip(), caption=" ".join(broken), half=True)
+    return Chart(
+        spec, alt=f"{quantity} by epoch. {ends}" if ends else f"{quantity} by epoch", caption=" ".join(broken), half=True
+    )
 
 
 def _points(history: History, key: str) -> list[tuple[float, float]]:
@@ -129,6 +132,8 @@ def lines(
             rows.append(
                 {"x": drawable(float(x[i]), log_x), "series": name, **dict(zip(("y", "low", "high"), numbers, strict=True))}
             )
+    if not any(row["y"] is not None for row in rows):
+        rows = []
     color = by_name("series", list(series), "stroke")
     x_axis = (logarithmic if log_x else linear)("x", x_title, [row["x"] for row in rows])
     y_axis = (logarithmic if log_y else linear)("y", y_title, [row[side] for row in rows for side in ("y", "low", "high")])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,65 +61,43 @@ def heat_map(
         ShapeError: `values` does not have one row for each step and one column for each layer.
     """
     ratio = _checked(layers, steps, values) / healthy
-    rows_of, columns_of = _groups(len(steps), MAX_STEPS), _groups(len(layers), MAX_LAYERS)
-    badness = _badness(ratio)
+    step_groups, layer_groups = _groups(len(steps), MAX_STEPS), _groups(len(layers), MAX_LAYERS)
     rows: list[dict[str, Any]] = []
-    for r in rows_of:
-        for c in columns_of:
-            at = np.unravel_index(int(badness[r, c].argmax()), badness[r, c].shape)
-            step, layer = r.start + int(at[0]), c.start + int(at[1])
-            worst = float(ratio[step, layer])
-            rows.append(
-                {
-                    "s": steps[r.start],
-                    "l": layers[c.start],
-                    "at": f"{layers[layer]}, step {steps[step]}",
-                    "v": f"{worst * healthy:.3g}",
-                    "c": classify(worst),
-                }
-            )
-    seen = [row["c"] for row in rows]
-    finite = [c for c in seen if c != NOT_FINITE]
-    legend = list(range(min(finite), max(finite) + 1)) if finite else []
-    if NOT_FINITE in seen:
-        legend.append(NOT_FINITE)
+    for step, layer, step_shown, layer_shown in _worst(ratio, step_groups, layer_groups):
+        rows.append(
+            {
+                "s": steps[step_shown],
+                "l": layers[layer_shown],
+                "at": f"{layers[layer]}, step {steps[step]}",
+                "v": f"{ratio[step, layer] * healthy:.3g}",
+                "c": classify(float(ratio[step, layer])),
+            }
+        )
+    legend = _legend([row["c"] for row in rows])
+    quiet = {"ticks": False, "domain": False}
+    color = {
+        "field": "c",
+        "type": "ordinal",
+        "title": quantity if healthy == 1.0 else f"{quantity}, relative to {healthy:.3g}",
+        "scale": {"domain": list(range(len(CLASSES))), "range": "diverging"},
+        "legend": {"values": legend, "symbolType": "square", "labelExpr": f"{list(CLASSES)}[datum.value]"},
+    }
     spec = specification(
         rows,
-        int(np.clip(9 * len(columns_of), 90, 420)),
+        int(np.clip(9 * len(layer_groups), 90, 420)),
         mark={"type": "rect"},
         encoding={
-            "x": {
-                "field": "s",
-                "type": "ordinal",
-                "title": "training step",
-                "axis": {"labelAngle": 0, "ticks": False, "domain": False},
-            },
-            "y": {
-                "field": "l",
-                "type": "ordinal",
-                "sort": None,
-                "title": None,
-                "axis": {"ticks": False, "domain": False},
-            },
-            "color": {
-                "field": "c",
-                "type": "ordinal",
-                "title": quantity if healthy == 1.0 else f"{quantity}, relative to {healthy:.3g}",
-                "scale": {"domain": list(range(len(CLASSES))), "range": "diverging"},
-                "legend": {
-                    "values": legend,
-                    "symbolType": "square",
-                    "labelExpr": f"{list(CLASSES)}[datum.value]",
-                },
-            },
+            "x": {"field": "s", "type": "ordinal", "title": "training step", "axis": {"labelAngle": 0, **quiet}},
+            "y": {"field": "l", "type": "ordinal", "sort": None, "title": None, "axis": quiet},
+            "color": color,
             "tooltip": [{"field": "at", "title": "layer"}, {"field": "v", "title": quantity}],
         },
     )
-    grouped = len(rows_of) < len(steps) or len(columns_of) < len(layers)
-    note = f"Each cell is the worst of up to {_size(columns_of)} layers and {_size(rows_of)} sampled steps." if grouped else ""
+    if len(rows) < ratio.size:
+        caption += f" Each cell is the worst of up to {_size(layer_groups)} layers and {_size(step_groups)} sampled steps."
     found = ", ".join(CLASSES[c] for c in legend) or "nothing"
     alt = f"{quantity} of {len(layers)} layers over {len(steps)} sampled steps: {found}"
-    return Chart(spec, alt=alt, caption=f"{caption} {note}".strip())
+    return Chart(spec, alt=alt, caption=caption.strip())
 
 
 def depth_profile(
@@ -149,17 +127,18 @@ def depth_profile(
         for s in shown
         for i in evenly(len(layers), 300)
     ]
+    drawn = [row["value"] for row in rows if row["value"] is not None]
     spec = specification(
-        rows,
+        rows if drawn else [],
         260,
         mark={"type": "line", "point": {"size": 18} if len(layers) <= 60 else False},
         encoding={
             "x": {
                 **linear("depth", "layer, from input to output"),
-                "axis": {"tickCount": 8, "tickMinStep": 1, "format": "d"},
+                "axis": {"values": [i + 1 for i in evenly(len(layers), 8)]},
                 "scale": {"nice": False, "zero": False},
             },
-            "y": logarithmic("value", quantity, [row["value"] for row in rows]),
+            "y": logarithmic("value", quantity, drawn),
             "color": by_name("step", [f"step {steps[s]}" for s in shown], "stroke"),
             "tooltip": [{"field": "layer"}, {"field": "step"}, {"field": "value", "title": quantity, "format": ".3g"}],
         },
@@ -188,12 +167,24 @@ def _checked(layers: Sequence[str], steps: Sequence[int], values: np.ndarray) ->
     return values
 
 
-def _badness(ratio: np.ndarray) -> np.ndarray:
-    """How far from healthy: decades in either direction, infinite for what is not finite."""
+def _worst(ratio: np.ndarray, rows: Sequence[slice], columns: Sequence[slice]) -> Iterator[tuple[int, int, int, int]]:
+    """For each cell of the groups: row and column of the value farthest from 1, and the first row and column of the cell."""
     with np.errstate(divide="ignore", invalid="ignore"):
         decades = np.abs(np.log10(np.abs(ratio)))
     decades = np.where(ratio == 0, np.finfo(np.float64).max, decades)
-    return np.where(np.isfinite(ratio), decades, np.inf)
+    decades = np.where(np.isfinite(ratio), decades, np.inf)
+    for r in rows:
+        for c in columns:
+            block = decades[r, c]
+            i, j = np.unravel_index(int(block.argmax()), block.shape)
+            yield r.start + int(i), c.start + int(j), r.start, c.start
+
+
+def _legend(classes: Sequence[int]) -> list[int]:
+    """The classes from the lowest to the highest that occur, and that of what is not finite if it occurs."""
+    finite = [c for c in classes if c != NOT_FINITE]
+    between = list(range(min(finite), max(finite) + 1)) if finite else []
+    return between + [NOT_FINITE] * (NOT_FINITE in classes)
 
 
 def _groups(count: int, limit: int) -> list[slice]:
