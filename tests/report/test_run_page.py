@@ -54,7 +54,7 @@ def test_the_cured_run_shows_curves_and_gradients_of_both(cured):
     charts = [block for block in run_page(cured).blocks if isinstance(block, Chart)]
     curves = next(chart for chart in charts if chart.alt.startswith("loss"))
     assert {row["run"] for row in curves.spec["data"]["values"]} == {"this run", "before the cure", "residual connections"}
-    assert [chart.caption.partition(".")[0] for chart in charts if "relative to the last" in chart.alt] == [
+    assert [chart.caption.partition(".")[0] for chart in charts if "relative gradient" in chart.alt] == [
         "Before the cure",
         "After the cure",
     ]

@@ -40,7 +40,7 @@
   const legend = (width) => {
     const columns = Math.max(1, Math.floor(width / 160));
     const layout = { top: { anchor: "start", direction: width < 640 ? "vertical" : "horizontal", margin: 6 } };
-    return { ...text, orient: "top", columns, layout, labelLimit: width / columns - 24, titleLimit: width - 20, symbolStrokeWidth: 2.5, columnPadding: 14, offset: 10 };
+    return { ...text, orient: "top", columns, layout, labelLimit: width / columns - 24, titleLimit: 0.65 * width, symbolStrokeWidth: 2.5, columnPadding: 14, offset: 10 };
   };
 
   const axis = (width) => ({ ...config.axis, labelLimit: Math.min(180, Math.max(90, 0.28 * width)) });

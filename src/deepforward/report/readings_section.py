@@ -87,7 +87,7 @@ def gradient_map(readings: LayerReadings, when: str = "") -> Iterator[Block]:
         _short([readings.layers[i] for i in hidden]),
         readings.steps,
         gradient / reference,
-        quantity="gradient relative to the last hidden layer",
+        quantity="relative gradient",
         caption=f"{when} {explanation}".strip(),
     )
 
