@@ -1,5 +1,6 @@
 import json
 import math
+import shlex
 
 import pytest
 import torch
@@ -184,3 +185,21 @@ def test_bf16_and_channels_last_train_like_fp32(tmp_path):
 def test_devices_that_are_not_there_are_refused(tmp_path, field, value, message):
     with pytest.raises(InvalidOption, match=message):
         fit(SMALL.replace(**{field: value}), tmp_path / "run", quiet=True)
+
+
+def test_the_report_is_written_and_its_command_makes_the_same_recipe(run):
+    from deepforward.cli.settings import recipe_from
+    from deepforward.engine.run_report import record_of
+
+    record = record_of(run)
+    assert record.findings is None
+    assert record.confusion.sum() == len(run.data.test)
+    assert record.filters.shape == (32, 1, 8, 8)
+    words = shlex.split(record.command)
+    flags = {words[i].removeprefix("--"): words[i + 1] for i in range(3, len(words), 2) if words[i] != "--set"}
+    settings = [words[i + 1] for i in range(3, len(words), 2) if words[i] == "--set"]
+    again = recipe_from(words[2], settings, data=flags["data"], epochs=int(flags["epochs"]), seed=int(flags["seed"]))
+    assert again.complete() == run.recipe
+    page = run.report()
+    assert page == run.folder / "report.html"
+    assert 100_000 < page.stat().st_size < 3_000_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from deepforward import report
 from deepforward.data import Dataset
 from deepforward.engine import checkpoint
+from deepforward.engine.recipe import Recipe
 from deepforward.engine.run import Run
 from deepforward.report import RunRecord
 
@@ -27,22 +30,41 @@ def write_report(run: Run, path: Path) -> Path:
 def record_of(run: Run) -> RunRecord:
     """The run as the plain values that its page is drawn from."""
     result = run.result
-    untreated = Run.open(run.folder / result["untreated"]) if "untreated" in result else None
+    before = run.folder / result.get("untreated", "nowhere")
     return RunRecord(
         recipe=vars(run.recipe),
+        command=_command(run.recipe),
         status=result.get("status", "not finished"),
-        versions={**result.get("versions", {}), **{k: str(v) for k, v in result.get("arithmetic", {}).items()}},
+        versions=result.get("versions", {}) | result.get("arithmetic", {}),
         metrics=run.metrics,
-        findings=result.get("findings", ()),
+        findings=result.get("findings"),
         verdicts=result.get("verdicts", ()),
         history=run.history,
-        twins={"before the cure": untreated.history} if untreated is not None else {},
+        untreated=record_of(Run.open(before, run.given_data)) if (before / "recipe.json").is_file() else None,
         readings=run.readings,
         classes=run.data.classes,
         data=_facts(run.data),
         **_pictures_of_data(run.data),
         **(_pictures_of_model(run) if checkpoint.exists(run.folder / "checkpoints", "newest") else {}),
     )
+
+
+def _command(recipe: Recipe) -> str:
+    """The command that trains the same again: only what differs from the model's own recipe."""
+    usual = Recipe(model=recipe.model, objective=recipe.objective).complete()
+    changed = {name: getattr(recipe, name) for name in usual.differences(recipe) if name not in ("data", "epochs", "seed")}
+    words = [
+        "deepforward",
+        "train",
+        recipe.model,
+        "--data",
+        recipe.data,
+        "--epochs",
+        str(recipe.epochs),
+        "--seed",
+        str(recipe.seed),
+    ]
+    return shlex.join([*words, *(word for name, value in changed.items() for word in ("--set", f"{name}={json.dumps(value)}"))])
 
 
 def _facts(data: Dataset) -> dict[str, Any]:

@@ -21,10 +21,10 @@ PROGRESS = "share of the chance loss removed"
 def conclusion_section(record: RunRecord) -> Iterator[Block]:
     """The verdict, and advice on each finding; a cured run tells what was found before the cure."""
     yield _verdict(record)
-    for finding in record.findings:
+    for finding in record.findings or ():
         yield _advice(finding)
     if record.untreated is not None:
-        for finding in record.untreated.findings:
+        for finding in record.untreated.findings or ():
             yield _before(finding)
 
 
@@ -70,6 +70,8 @@ def _verdict(record: RunRecord) -> Verdict:
         return Verdict(outcome, f"{_sentence(worst['cause'])} {tried}".strip(), numbers, _tone(worst["severity"]))
     if proof:
         return Verdict("cured", proof, numbers, "good")
+    if record.findings is None:
+        return Verdict(record.status, "Nobody has yet asked what is wrong with this run: `deepforward diagnose` does.", numbers)
     if record.status not in ("finished", "stopped early"):
         return Verdict(record.status, "The run did not come to its end, and no rule names a cause.", numbers, "bad")
     return Verdict("no illness found", "No rule finds anything wrong with this run.", numbers, "good")

@@ -22,7 +22,8 @@ class RunRecord:
         status: How it ended: `finished`, `stopped early`, `diverged`, ...
         versions: Package -> version, and how the machine computed.
         metrics: Final metrics by `split/name`.
-        findings: `rule`, `layer`, `severity`, `evidence`, `cause`, `source`, `prescriptions` of each cause that was found.
+        findings: `rule`, `layer`, `severity`, `evidence`, `cause`, `source`, `prescriptions` of each cause that was found;
+            None if the run was not diagnosed.
         verdicts: `prescription`, `outcome`, `before`, `after`, `seeds` and, where known, `interval` and `epochs` of each trial.
             Before and after are the share of the chance loss that training removed, in [0, 1]: one number, or one a seed.
         untreated: The same run before the cure, if this one is the cured.
@@ -44,7 +45,7 @@ class RunRecord:
     status: str = "finished"
     versions: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
-    findings: Sequence[Mapping[str, Any]] = ()
+    findings: Sequence[Mapping[str, Any]] | None = ()
     verdicts: Sequence[Mapping[str, Any]] = ()
     untreated: RunRecord | None = None
     history: History = ()
