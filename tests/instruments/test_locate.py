@@ -161,6 +161,16 @@ def test_a_replay_inside_a_sampled_step_disturbs_nothing() -> None:
     assert probe.readings().steps == ()
 
 
+def test_a_replay_is_no_step_of_a_loop_told_by_forward_calls() -> None:
+    model = stack()
+    with Probe(model, budget=None) as probe:
+        model(BATCH).mean().backward()
+        assert probe.locate(lambda: model(POISONED).mean()) == {"layer": "input", "kind": "", "place": "input"}
+        assert probe.step == 0
+        model(BATCH).mean().backward()
+    assert probe.step == 1 and [origin["step"] for origin in probe.readings().origins] == [0]
+
+
 def test_large_finite_numbers_are_no_alarm() -> None:
     """1e30 squared overflows float32; its norm, summed in float64, does not."""
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))

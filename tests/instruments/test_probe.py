@@ -115,6 +115,17 @@ def test_a_compiled_model_is_announced_and_its_parameters_are_read(how: str) -> 
     assert set(readings.values) == {"parameter_gradient_norm", "parameter_rms", "update_ratio"}
 
 
+def test_parameters_frozen_on_the_way_do_not_stop_the_probe() -> None:
+    model = small()
+    with Probe(model, GradientFlow(), budget=None) as probe:
+        model(BATCH).sum().backward()
+        model[0].requires_grad_(False)
+        model.zero_grad()
+        model(BATCH).sum().backward()
+    seen = probe.readings().values["parameter_gradient_norm"]
+    assert (seen[:, [0, 2]] > 0).tolist() == [[True, True], [False, True]]
+
+
 def test_first_step_numbers_a_resumed_run() -> None:
     model = small()
     with Probe(model, budget=None, first_step=70) as probe:

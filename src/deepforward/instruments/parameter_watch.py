@@ -50,7 +50,7 @@ class ParameterWatch:
                 norm = torch.linalg.vector_norm(parameter.grad, dtype=norm_dtype(parameter))
                 sample.put_parameter("gradient", self._index[id(parameter)], Scalar(norm))
 
-        for parameter in self.parameters:
+        for parameter in filter(lambda parameter: parameter.requires_grad, self.parameters):
             self._handles.append(parameter.register_post_accumulate_grad_hook(take))
 
     def before_update(self, sample: Sample) -> None:

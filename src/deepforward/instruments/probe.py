@@ -61,7 +61,7 @@ class Probe:
             model: Any module.
             instruments: What to read; all four of the catalogue if none is given.
             optimizer: The optimizer whose `step` ends a training step; the last one, if a step has several.
-            budget: Share of the step time that looking may cost, in (0, 1); None samples every step.
+            budget: Share of the step time that looking may cost, in (0, 1]; 1 or None samples every step.
             rows: Examples to look at in outputs with four or more dimensions (images); None looks at all.
             capacity: Sampled steps to keep; when there are more, every other one is dropped and sampling slows down.
             first_step: Number of the first step, for a run that is resumed.
@@ -84,7 +84,7 @@ class Probe:
         self._sampler = Sampler(self.model, instruments, updated, rows, capacity)
         self._cadence = Cadence(None if budget == 1 else budget)
         self._handles: list[RemovableHandle] = []
-        self._running = False
+        self._running = self._replaying = False
         self._clock = 0.0
 
     def __enter__(self) -> Probe:
@@ -131,7 +131,11 @@ class Probe:
         Call it before the parameters move. A step being sampled is given up.
         """
         self._sampler.abandon()
-        origin = locate_nonfinite(self.model, forward_loss)
+        self._replaying = True
+        try:
+            origin = locate_nonfinite(self.model, forward_loss)
+        finally:
+            self._replaying = False
         if origin is not None:
             self._sampler.origins.append({"step": self.step, **origin})
         return origin
@@ -162,7 +166,7 @@ class Probe:
         self._begin_step()
 
     def _model_called(self) -> None:
-        if torch.is_grad_enabled() and not in_backward():
+        if torch.is_grad_enabled() and not in_backward() and not self._replaying:
             if self._running:
                 self._end_step()
             self._begin_step()
