@@ -53,18 +53,14 @@ def _command(recipe: Recipe) -> str:
     """The command that trains the same again: only what differs from the model's own recipe."""
     usual = Recipe(model=recipe.model, objective=recipe.objective).complete()
     changed = {name: getattr(recipe, name) for name in usual.differences(recipe) if name not in ("data", "epochs", "seed")}
-    words = [
-        "deepforward",
-        "train",
-        recipe.model,
-        "--data",
-        recipe.data,
-        "--epochs",
-        str(recipe.epochs),
-        "--seed",
-        str(recipe.seed),
-    ]
-    return shlex.join([*words, *(word for name, value in changed.items() for word in ("--set", f"{name}={json.dumps(value)}"))])
+    words = ["deepforward", "train", recipe.model]
+    words += ["--data", recipe.data, "--epochs", str(recipe.epochs), "--seed", str(recipe.seed)]
+    for field, value in changed.items():
+        group = field.removesuffix("_options")
+        prefix = f"{group}." if group not in (field, "model") else ""
+        for key, chosen in (value if group != field else {field: value}).items():
+            words += ["--set", f"{prefix}{key}={chosen if isinstance(chosen, str) else json.dumps(chosen)}"]
+    return shlex.join(words)
 
 
 def _facts(data: Dataset) -> dict[str, Any]:
