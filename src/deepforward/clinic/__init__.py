@@ -1,11 +1,11 @@
 """Reading -> finding -> prescription -> trial -> verdict."""
 
-from deepforward.clinic.cure import QUANTITY, Cure, cure
+from deepforward.clinic.curing import QUANTITY, Cure, cure
 from deepforward.clinic.diagnosis import Diagnosis, conclude, diagnose
 from deepforward.clinic.evidence import evidence_of, probe_module
 from deepforward.clinic.finding import Evidence, Finding, Rule
 from deepforward.clinic.prescriptions import Prescription, prescribe
-from deepforward.clinic.trial import Verdict, trial
+from deepforward.clinic.trials import Verdict, trial
 
 __all__ = [
     "QUANTITY",

@@ -78,7 +78,7 @@ def _along_the_way(parts: Parts, steps: int) -> tuple[np.ndarray, np.ndarray]:
     order = torch.randperm(len(parts.train), generator=stream(parts.recipe.seed, "order"))
     size = parts.recipe.batch_size or 1
     norms, smoothness = [], []
-    length = 1e-3 * float(_norm(parameters))  # a first step short beside the weights
+    length = 1e-3 * float(_norm([p.detach() for p in parameters]))  # a first step short beside the weights
     parts.model.train()
     for k in range(steps):
         start = k * size % max(1, len(order) - size)
@@ -121,13 +121,17 @@ def _norm(tensors: list[Tensor]) -> Tensor:
 
 
 def _identified_slope(norms: np.ndarray, smoothness: np.ndarray, rng: np.random.Generator) -> float:
-    """L1 of the fit L = L0 + L1 |g| with L0, L1 >= 0; 0 if the norms hardly vary or 5% of bootstrap fits have none."""
-    if norms.max() < _SPREAD * norms.min():
-        return 0.0
+    """L1 of the fit L = L0 + L1 |g| with L0, L1 >= 0, or 0 where it is not identified.
+
+    It is not if the norms hardly vary, if L1 |g| is nowhere the larger part of L, or if 5% of bootstrap fits have none.
+    """
 
     def fit(index: np.ndarray) -> float:
         design = np.stack([np.ones(len(index)), norms[index]], axis=1)
         return float(nnls(design, smoothness[index])[0][1])
 
+    slope = fit(np.arange(len(norms)))
+    if norms.max() < _SPREAD * norms.min() or slope * norms.max() < smoothness.max() / 2:
+        return 0.0
     draws = [fit(rng.integers(len(norms), size=len(norms))) for _ in range(200)]
-    return fit(np.arange(len(norms))) if np.quantile(draws, 0.05) > 0 else 0.0
+    return slope if np.quantile(draws, 0.05) > 0 else 0.0

@@ -62,7 +62,7 @@ def diagnose(
     data: str | Dataset | tuple[Tensor, Tensor] | None = None,
     *,
     objective: str = "cross-entropy",
-    twin: Run | None = None,
+    twin: Run | Evidence | None = None,
 ) -> Diagnosis:
     """Say what is wrong with a run, a module, or what a Probe saw in somebody's own loop.
 
@@ -71,7 +71,7 @@ def diagnose(
             (a copy of it is run forward and backward over a few batches of `data`); or a Probe, or its readings.
         data: For a module: a source specification, a Dataset, or (inputs, targets).
         objective: For a module: name of the objective's card.
-        twin: For a run: the run of its shallower twin, without which degradation cannot be told.
+        twin: For a run: its shallower twin, without which degradation cannot be told.
 
     Returns:
         The findings, one for each cause; printing it shows them in words.
@@ -81,7 +81,8 @@ def diagnose(
         WriteFailed: The findings could not be written into the run folder.
     """
     if isinstance(patient, Run):
-        diagnosis = conclude(evidence_of(patient, evidence_of(twin) if twin is not None else None))
+        beside = evidence_of(twin) if isinstance(twin, Run) else twin
+        diagnosis = conclude(evidence_of(patient, beside))
         patient.update_result(findings=diagnosis.to_dict()["findings"])
         return diagnosis
     if isinstance(patient, nn.Module):

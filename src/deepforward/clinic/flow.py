@@ -37,6 +37,11 @@ class Flow:
         return self.levels[0]
 
     @property
+    def is_gradual(self) -> bool:
+        """Whether the layers share the change, rather than one of them making most of it."""
+        return abs(self.rate) * (len(self.layers) - 1) > abs(self.decades) / 2
+
+    @property
     def origin(self) -> str:
         """Walking back from the output, the first layer that the gradient reaches changed by more than half the tolerance."""
         changed = [abs(level) > TOLERANCE / 2 and level * self.decades > 0 for level in self.levels]
@@ -44,21 +49,23 @@ class Flow:
 
 
 def gradient_flow(readings: Readings | None) -> Flow | None:
-    """Reduce readings to one flow, or None if fewer than two layers with weights received a gradient.
+    """Reduce readings to one flow, or None if fewer than three layers with weights received a gradient.
 
     Only the first sampled step counts: there the flow shows what the architecture and its initialisation do; later it also
-    shows what training did in response. A step between a convolution and an affine layer is left out: pooling and flattening
-    change the number of elements there, and with it the size of each one's gradient.
+    shows what training did in response. Where the number of elements changes, so does the size of each one's gradient: into
+    the output layer, and between convolutions and affine layers (pooling, flattening). Such a step is taken to be the median of
+    the others.
     """
     if readings is None or not readings.steps or "gradient_rms" not in readings.values:
         return None
     kinds = np.array(["Conv" if "Conv" in kind else kind for kind in readings.kinds])
     gradient = readings.values["gradient_rms"][0]
     index = np.flatnonzero(np.isin(kinds, ["Conv", "Linear"]) & np.isfinite(gradient))
-    if len(index) < 2 or not gradient[index[-1]] > 0:
+    if len(index) < 3 or not gradient[index[-1]] > 0:
         return None
     steps = -np.diff(np.log10(np.maximum(gradient[index], _SMALLEST)))
-    steps[kinds[index][1:] != kinds[index][:-1]] = 0.0
+    resized = np.append(kinds[index][1:-1] != kinds[index][:-2], True)
+    steps[resized] = np.median(steps[~resized]) if not resized.all() else 0.0
     levels = np.append(np.cumsum(steps[::-1])[::-1], 0.0)
     seen = gradient[index] > _SMALLEST
     return Flow(tuple(readings.layers[i] for i in index), tuple(levels.tolist()), _slope(np.flatnonzero(seen), levels[seen]))

@@ -18,12 +18,16 @@ def shallower(recipe: Recipe) -> Recipe | None:
     """
     if ":" in recipe.model:
         return None
-    option = inspect.signature(catalogue.load("models", recipe.model)).parameters.get("depth")
-    if option is not None:
-        depth = recipe.model_options.get("depth", option.default)
-        return recipe.replace(model_options={**recipe.model_options, "depth": depth // _RATIO}) if depth >= _DEEP else None
     stem = recipe.model.rstrip("0123456789")
-    family = [card.name for card in catalogue.cards("models") if card.name.rstrip("0123456789") == stem != card.name]
-    depths = {name: int(name.removeprefix(stem)) for name in family}
-    smaller = [name for name in family if depths[name] * 2 <= depths.get(recipe.model, 0)]
-    return recipe.replace(model=min(smaller, key=depths.__getitem__)) if smaller else None
+    if stem == recipe.model:
+        return _less_deep(recipe)
+    family = [card.name for card in catalogue.cards("models") if card.name.rstrip("0123456789") == stem]
+    depth = {name: int(name.removeprefix(stem)) for name in family}
+    smallest = min(family, key=depth.__getitem__)
+    return recipe.replace(model=smallest) if 2 * depth[smallest] <= depth[recipe.model] else None
+
+
+def _less_deep(recipe: Recipe) -> Recipe | None:
+    option = inspect.signature(catalogue.load("models", recipe.model)).parameters.get("depth")
+    depth = recipe.model_options.get("depth", option.default) if option is not None else 0
+    return recipe.replace(model_options={**recipe.model_options, "depth": depth // _RATIO}) if depth >= _DEEP else None

@@ -29,8 +29,7 @@ def vanishing(evidence: Evidence) -> list[Finding]:
             rule="vanishing",
             layer=flow.origin,
             severity=_severity(flow, evidence),
-            cause=f"the gradient shrinks {10**-flow.rate:.3g} times per layer on its way from the output to the input, "
-            f"{-flow.decades:.1f} decades over {len(flow.layers)} layers: the first layers hardly learn",
+            cause=f"{_change('shrinks', flow)}: the first layers hardly learn",
             evidence=_numbers(flow),
             source="Glorot and Bengio 2010; Pennington, Schoenholz, Ganguli 2018",
             prescriptions=tuple(order),
@@ -53,8 +52,7 @@ def exploding(evidence: Evidence) -> list[Finding]:
             rule="exploding",
             layer=flow.origin,
             severity=_severity(flow, evidence),
-            cause=f"the gradient grows {10**flow.rate:.3g} times per layer on its way from the output to the input, "
-            f"{flow.decades:.1f} decades over {len(flow.layers)} layers: no step fits both the first and the last layers",
+            cause=f"{_change('grows', flow)}: no step fits both the first and the last layers",
             evidence=_numbers(flow),
             source="Bengio, Simard, Frasconi 1994; Pennington, Schoenholz, Ganguli 2018; Yang et al. 2019",
             prescriptions=("residual-connections", "gradient-clipping")
@@ -62,6 +60,14 @@ def exploding(evidence: Evidence) -> list[Finding]:
             else ("critical-initialization", "residual-connections", "batch-normalization", "gradient-clipping"),
         )
     ]
+
+
+def _change(verb: str, flow: Flow) -> str:
+    decades = f"{abs(flow.decades):.1f} decades"
+    if flow.is_gradual:
+        speed = f"{10 ** abs(flow.rate):.3g} times per layer"
+        return f"the gradient {verb} {speed} on its way from the output to the input, {decades} over {len(flow.layers)} layers"
+    return f"the gradient {verb} by {decades} on its way from the output to the input, most of it from {flow.origin} on"
 
 
 def _severity(flow: Flow, evidence: Evidence) -> float:

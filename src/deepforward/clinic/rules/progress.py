@@ -8,7 +8,7 @@ from deepforward.clinic.finding import Evidence, Finding
 ENOUGH = 0.9
 
 #: Progress below which a run counts as not having begun to learn.
-NONE_YET = 0.1
+NONE_YET = 0.05
 
 #: Progress that a deeper network must lack of its shallower twin's to count as degraded; three times the spread between seeds.
 LAG = 0.2

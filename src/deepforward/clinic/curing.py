@@ -6,16 +6,17 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from deepforward.clinic.diagnosis import Diagnosis, conclude, diagnose
-from deepforward.clinic.evidence import evidence_of
+import numpy as np
+
+from deepforward.clinic.diagnosis import Diagnosis, diagnose
 from deepforward.clinic.finding import Evidence
 from deepforward.clinic.rules.progress import thriving
-from deepforward.clinic.trial import Verdict, attempts, fit_anyway, judge, trial
+from deepforward.clinic.trials import WORTHWHILE, Verdict, attempts, fit_anyway, judge, trial
 from deepforward.clinic.twin import shallower
 from deepforward.data import Dataset, load
 from deepforward.engine import Recipe, Run
@@ -30,6 +31,9 @@ _SHORT, _LEAST = 0.25, 3
 
 #: Most combinations of two prescriptions that are tried when none alone is a cure.
 _PAIRS = 3
+
+#: How many of the most promising are tried at full length when no short trial proves one.
+_FINALISTS = 2
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,9 @@ def cure(
 ) -> Cure:
     """Find out why a recipe does not train, and prove a change that makes it.
 
-    The prescriptions of all findings are tried alone, in short paired trials; if none is proved, combinations of the best two;
-    if still none, the best one over the full number of epochs. A prescription must also beat a control, the unchanged recipe
-    trained again from other seeds. Test data chooses nothing: trials compare training progress.
+    The prescriptions of all findings are tried alone, in short paired trials; if none is proved, pairs of them; if still none,
+    the most promising over the full number of epochs. A cure must also beat a control, the unchanged recipe trained again from
+    other seeds, and hold when it is trained in full. Test data chooses nothing: trials compare training progress.
 
     Args:
         patient: A recipe, or a run that was trained already.
@@ -103,17 +107,25 @@ def cure(
     if not diagnosis.findings:
         return Cure(baseline, diagnosis)
     verdicts = _search(baseline.recipe, diagnosis, seeds, data, display.say)
-    best = max((v for v in verdicts if v.outcome == "cured"), key=lambda v: v.interval[0], default=None)
-    written = [verdict.to_dict() for verdict in verdicts]
-    baseline.update_result(verdicts=written)
-    if best is None:
-        return Cure(baseline, diagnosis, tuple(verdicts))
-    display.say(f"proved: {best.prescription}; training it in full")
-    recipe = best.recipe.replace(epochs=baseline.recipe.epochs, seed=baseline.recipe.seed)
-    run = _train(recipe, out, "cured", data, quiet)
-    after = diagnose(run)
-    run.update_result(verdicts=written)
-    return Cure(baseline, diagnosis, tuple(verdicts), best, run, after)
+    record = {"verdicts": [verdict.to_dict() for verdict in verdicts], "verdict_quantity": QUANTITY}
+    baseline.update_result(**record)
+    proved = sorted((v for v in verdicts if v.outcome == "cured"), key=lambda v: -float(np.mean(v.after)))
+    for number, best in enumerate(proved, start=1):
+        display.say(f"proved: {best.prescription}; training it in full")
+        recipe = best.recipe.replace(epochs=baseline.recipe.epochs, seed=baseline.recipe.seed)
+        run = _train(recipe, out, "cured" if number == 1 else f"cured-{number}", data, quiet)
+        after = diagnose(run, twin=diagnosis.evidence.twin)
+        run.update_result(**record)
+        if _holds(diagnosis, after):
+            return Cure(baseline, diagnosis, tuple(verdicts), best, run, after)
+        display.say(f"{best.prescription} did not hold over {recipe.epochs} epochs")
+    return Cure(baseline, diagnosis, tuple(verdicts))
+
+
+def _holds(before: Diagnosis, after: Diagnosis) -> bool:
+    """Whether the full run keeps what the trials proved."""
+    gain = (after.evidence.progress or 0.0) - (before.evidence.progress or 0.0)
+    return before.rules[0] not in after.rules and gain > WORTHWHILE
 
 
 def _train(recipe: Recipe, out: str | Path | None, name: str, data: Dataset, quiet: bool) -> Run:
@@ -127,9 +139,7 @@ def _diagnose(run: Run, data: Dataset, say: Callable[[str], None]) -> Diagnosis:
     if twin is None or thriving(diagnosis.evidence) or set(diagnosis.rules) - {"no-progress"}:
         return diagnosis
     (beside,) = attempts(twin, [run.recipe.seed], data, title="shallower twin", progress=say)
-    diagnosis = conclude(evidence_of(run, beside))
-    run.update_result(findings=diagnosis.to_dict()["findings"])
-    return diagnosis
+    return diagnose(run, twin=beside)
 
 
 def _search(
@@ -142,15 +152,15 @@ def _search(
     singles = dict.fromkeys(name for finding in diagnosis.findings for name in finding.prescriptions)
     tried = short.try_all([(name,) for name in singles])
     if not _proved(tried):
-        order = {verdict.prescription: verdict.difference for verdict in tried}
-        pairs = sorted(itertools.combinations(order, 2), key=lambda pair: -max(order[name] for name in pair))
+        gain = {verdict.prescription: verdict.difference for verdict in tried}
+        pairs = sorted(itertools.combinations(gain, 2), key=lambda pair: -max(gain[name] for name in pair))
         tried += short.try_all(pairs[:_PAIRS])
-    tried.append(short.control())
-    if not _proved(tried) and few < full:
-        promising = sorted(tried[:-1], key=lambda verdict: -verdict.difference)[:2]
+    verdicts = short.held_against_control(tried)
+    if not _proved(verdicts) and few < full:
+        promising = sorted(tried, key=lambda verdict: -verdict.difference)[:_FINALISTS]
         long = Trials(recipe, diagnosis, seeds, data, say)
-        tried += [*long.try_all([tuple(verdict.prescription.split(" + ")) for verdict in promising]), long.control()]
-    return tried
+        verdicts += long.held_against_control(long.try_all([tuple(v.prescription.split(" + ")) for v in promising]))
+    return verdicts
 
 
 def _proved(verdicts: Sequence[Verdict]) -> bool:
@@ -192,6 +202,14 @@ class Trials:
             self.say(str(verdict))
             verdicts.append(verdict)
         return verdicts
+
+    def held_against_control(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """The verdicts and the control's; a cure that does not beat all that chance may do is called inconclusive."""
+        if not verdicts:
+            return []
+        control = self.control()
+        beaten = [v.outcome == "cured" and v.interval[0] <= control.interval[1] for v in verdicts]
+        return [*(replace(v, outcome="inconclusive") if b else v for v, b in zip(verdicts, beaten, strict=True)), control]
 
     def control(self) -> Verdict:
         """What chance does: the same recipe from other seeds, judged like a prescription."""

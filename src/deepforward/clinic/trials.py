@@ -33,7 +33,7 @@ class Verdict:
     Attributes:
         prescription: Names of the prescriptions, joined by " + ".
         outcome: `cured`: the rule is silent on every seed and the whole interval is above `WORTHWHILE`. `harmful`: the whole
-            interval is below -`WORTHWHILE`. `no effect`: the whole interval lies between the two. Else `inconclusive`.
+            interval is below -`WORTHWHILE`. `no effect`: it is below `WORTHWHILE` otherwise. Else `inconclusive`.
         seeds: Seeds of the pairs.
         before: Progress of each untreated run (share of the chance loss removed in training, in [0, 1]).
         after: Progress of each treated run.
@@ -170,7 +170,7 @@ def judge(
         outcome = "cured"
     elif high < -WORTHWHILE:
         outcome = "harmful"
-    elif low >= -WORTHWHILE and high <= WORTHWHILE:
+    elif high < WORTHWHILE:
         outcome = "no effect"
     return Verdict(name, outcome, tuple(seeds), tuple(before), tuple(after), silent, (low, high), changed.epochs or 0, changed)
 

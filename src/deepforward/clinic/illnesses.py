@@ -1,0 +1,102 @@
+"""Planted illnesses: one for each rule, with a cure proved on it and a placebo proved not to be one; and healthy recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deepforward.clinic import planted
+from deepforward.engine import Recipe
+
+
+@dataclass(frozen=True)
+class Illness:
+    """A recipe that is ill in one known way.
+
+    Attributes:
+        recipe: What to train; seconds on one core.
+        why: What is wrong with it, by construction.
+        cure: A prescription that cures it.
+        placebo: A prescription that does not.
+        needs_twin: Whether the rule compares with the shallower twin.
+    """
+
+    recipe: Recipe
+    why: str
+    cure: str
+    placebo: str
+    needs_twin: bool = False
+
+
+def _digits(model: str = "perceptron", *, learning_rate: float = 0.05, batch_size: int = 128, **options: Any) -> Recipe:
+    narrow = {"width": 32} if model == "perceptron" else {}
+    return Recipe(
+        model=model,
+        model_options=narrow | options,
+        data="digits",
+        epochs=4,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        threads=1,
+    )
+
+
+#: Rule -> illness.
+ILLNESSES: Mapping[str, Illness] = {
+    "not-finite": Illness(
+        _digits(depth=3, learning_rate=1000.0, batch_size=32),
+        "a learning rate at which the first steps overflow",
+        cure="learning-rate",
+        placebo="critical-initialization",
+    ),
+    "dead-units": Illness(
+        _digits(f"{Path(planted.__file__)}:dead_layer", learning_rate=0.3),
+        "a layer of rectifiers whose bias never lets them fire",
+        cure="batch-normalization",
+        placebo="learning-rate",
+    ),
+    "saturation": Illness(
+        _digits(depth=4, activation="tanh", learning_rate=2.0),
+        "steps so long that they push tanh to its ends",
+        cure="batch-normalization",
+        placebo="critical-initialization",
+    ),
+    "vanishing": Illness(
+        _digits(depth=16),
+        "PyTorch's default initialisation, which shrinks the gradient of a rectifier network 2.4 times per layer",
+        cure="residual-connections",
+        placebo="learning-rate",
+    ),
+    "exploding": Illness(
+        _digits(depth=30, width=16, normalization="batch"),
+        "batch normalisation without skips, which makes the gradient grow 1.2 times per layer",
+        cure="residual-connections",
+        placebo="gradient-clipping",
+    ),
+    "degradation": Illness(
+        _digits(depth=40, width=64, initialization="he", learning_rate=0.01, batch_size=64),
+        "a deep plain network whose gradient is as strong at its first layer as at its last, but carries no information",
+        cure="residual-connections",
+        placebo="gradient-clipping",
+        needs_twin=True,
+    ),
+    "no-progress": Illness(
+        _digits(depth=3, learning_rate=1e-5, batch_size=32),
+        "a learning rate 5000 times too small",
+        cure="learning-rate",
+        placebo="batch-normalization",
+    ),
+}
+
+#: Name -> recipe on which every rule must be silent.
+HEALTHY: Mapping[str, Recipe] = {
+    "shallow": _digits(depth=3, batch_size=32),
+    "sigmoid": _digits(depth=1, activation="sigmoid", learning_rate=0.2),
+    "normalised": _digits(depth=6, normalization="batch"),
+    "residual": _digits(depth=21, residual=2, normalization="batch"),
+    "critical": _digits(depth=20, activation="tanh", initialization="critical", batch_size=64),
+    "convolutional": Recipe(model="lenet5", data="digits", epochs=2, threads=1),
+    "rings": _digits(depth=3, batch_size=32).replace(data="rings", epochs=15),
+}
