@@ -39,7 +39,7 @@ def run_claims(
         progress: Told in a few words what is being done.
 
     Returns:
-        One outcome a claim, in the order of `names`.
+        One outcome a claim, in the order of `names`; a name given twice counts once.
 
     Raises:
         UnknownName: No such claim.
@@ -51,7 +51,7 @@ def run_claims(
         raise InvalidOption(f"got budget '{budget}'; expected {' or '.join(BUDGETS)}; choose one of them")
     if jobs < 1:
         raise InvalidOption(f"got jobs = {jobs}; expected 1 or more; give the number of processes")
-    chosen = [card("claims", name) for name in names] or cards("claims")
+    chosen = [card("claims", name) for name in dict.fromkeys(names)] or cards("claims")
     keys = {each.name: Key.of(each.name, budget, seed) for each in chosen}
     tables = None if out is None else Path(out) / "tables"
     found = {key: known for key in keys.values() if tables and (known := recall(tables, key))}
