@@ -55,4 +55,6 @@ def command(
 def _way_on(out: Path | None, cure: bool) -> str:
     if cure:
         return "what was finished lies in the folder of the run; a cure begins anew"
-    return f"the same command with {f'--out {out}' if out else '--out and the folder of the run'} --resume goes on"
+    if out is None:
+        return "the same command with --resume and --out, the newest folder below runs, goes on"
+    return f"the same command with --out {out} --resume goes on"
