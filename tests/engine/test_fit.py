@@ -4,11 +4,13 @@ import shlex
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from deepforward.data import load
 from deepforward.engine import Recipe, find_learning_rate, fit
-from deepforward.engine.training import batches_per_epoch
+from deepforward.engine.batches import batches_per_epoch
 from deepforward.errors import Diverged, InvalidModel, InvalidOption, ShapeError
 
 SMALL = Recipe(model="perceptron", model_options={"depth": 1, "width": 32}, epochs=4, seed=0)
@@ -62,7 +64,7 @@ def test_the_loss_in_the_history_is_that_of_a_plain_loop(tmp_path):
     order = stream(0, "order")
     for row in run.history:
         total = 0.0
-        for chosen in torch.randperm(len(inputs), generator=order).split(100):
+        for chosen in torch.randperm(len(inputs), generator=order).tensor_split(14):
             loss = nn.functional.cross_entropy(model(inputs[chosen]), targets[chosen])
             total += loss.item() * len(chosen)
             model.zero_grad()
@@ -119,9 +121,14 @@ def test_a_loss_that_turns_nan_names_layer_and_step_and_keeps_the_evidence(tmp_p
     assert not math.isfinite(run.history[-1]["train/loss"])
 
 
-def test_batches_leave_out_a_last_single_example():
-    assert [batches_per_epoch(n, 4) for n in (1, 4, 5, 6, 8)] == [1, 1, 1, 2, 2]
-    assert batches_per_epoch(5, 1) == 5
+@given(examples=st.integers(2, 5000), batch_size=st.integers(1, 300))
+def test_batches_are_near_equal_and_no_larger_than_asked(examples, batch_size):
+    batches = torch.arange(examples).tensor_split(batches_per_epoch(examples, batch_size))
+    sizes = {len(batch) for batch in batches}
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= max(batch_size, 3)
+    assert min(sizes) >= min(batch_size, 2)
+    assert len(batches) >= examples // max(batch_size, 3)
 
 
 def test_the_finder_advises_a_rate_that_trains(tmp_path):

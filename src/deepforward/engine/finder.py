@@ -11,6 +11,7 @@ import torch
 
 from deepforward.data import Dataset, load
 from deepforward.engine.assembly import Parts, assemble, build_optimizer
+from deepforward.engine.batches import draw_batches
 from deepforward.engine.device import choose_device, threads
 from deepforward.engine.randomness import isolated, stream
 from deepforward.engine.recipe import Recipe
@@ -70,12 +71,10 @@ def sweep(parts: Parts, recipe: Recipe, low: float = 1e-6, high: float = 10.0, s
 def _sweep(parts: Parts, recipe: Recipe, ladder: list[float]) -> LearningRateSearch:
     rng = stream(recipe.seed, "order")
     stepper = Stepper(parts, stream(recipe.seed, "objective", parts.arithmetic.device.type))
-    chunks = cycle(torch.randperm(len(parts.train), generator=rng).split(recipe.batch_size or 1)[: len(ladder)])
+    chunks = cycle(draw_batches(len(parts.train), recipe.batch_size or 1, rng)[: len(ladder)])
     rates, losses, norms = [], [], []
     mean, best = 0.0, math.inf
     for i, (rate, indices) in enumerate(zip(ladder, chunks, strict=False)):
-        if len(indices) == 1 and (recipe.batch_size or 1) > 1:
-            continue
         stepper.set_rate(rate)
         try:
             log = stepper.step(parts.batch(parts.train, indices), _require_finite, measure=True)

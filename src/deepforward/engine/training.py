@@ -12,12 +12,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from deepforward.data import Batch, Dataset, load
 from deepforward.engine import checkpoint
 from deepforward.engine.assembly import Parts, assemble
+from deepforward.engine.batches import batches_per_epoch, draw_batches
 from deepforward.engine.device import choose_device, threads
 from deepforward.engine.evaluation import evaluate
 from deepforward.engine.finder import sweep
@@ -165,10 +165,9 @@ class Training:
     def _remaining_batches(self) -> Iterator[Tensor]:
         """Indices of the batches of this epoch that are still to come, in an order drawn anew each epoch."""
         self.order_start = self.generators["order"].get_state()
-        order = torch.randperm(len(self.parts.train), generator=self.generators["order"]).to(self.parts.train.inputs.device)
-        size = self.recipe.batch_size or 1
-        for number in range(self.standing.position, self.batches):
-            yield order[number * size : (number + 1) * size]
+        batches = draw_batches(len(self.parts.train), self.recipe.batch_size or 1, self.generators["order"])
+        device = self.parts.train.inputs.device
+        yield from (indices.to(device) for indices in batches[self.standing.position :])
 
     def _train_step(self, indices: Tensor) -> None:
         recipe, standing, step, device = self.recipe, self.standing, self.step, self.parts.arithmetic.device
@@ -280,12 +279,6 @@ class Training:
             arithmetic=arithmetic,
             versions=versions(),
         )
-
-
-def batches_per_epoch(examples: int, batch_size: int) -> int:
-    """Number of batches; a last batch of a single example is left out, since batch normalisation has no variance there."""
-    full, rest = divmod(examples, batch_size)
-    return max(1, full + (rest > (1 if batch_size > 1 else 0)))
 
 
 def _free_folder(recipe: Recipe) -> Path:
