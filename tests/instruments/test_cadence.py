@@ -33,13 +33,13 @@ def test_the_extra_time_stays_below_the_budget(step: float, share: float, after:
     steps = 4000
     samples = simulate(Cadence(budget), steps, step, share * step, after * step, noise=0.02)
     late = [number for number in samples if number >= 1000]
-    assert len(late) * (share + after) <= 1.15 * budget * (steps - 1000) + 2 * (share + after)
+    assert len(late) * (share + after) <= budget * (steps - 1000) + 2 * (share + after)
     assert len(samples) >= 10
 
 
 def test_a_budget_is_used_not_only_kept() -> None:
     late = [number for number in simulate(Cadence(0.02), 4000, 1e-3, 0.2e-3) if number >= 1000]
-    assert 250 <= len(late) <= 310  # 0.2 / 0.02: every tenth step
+    assert 200 <= len(late) <= 225  # 0.2 / (0.75 * 0.02): every 14th step
 
 
 def test_a_short_run_is_seen() -> None:
@@ -72,6 +72,6 @@ def test_samples_that_cost_nothing_leave_plain_steps_to_compare_with() -> None:
 def test_the_cadence_follows_when_the_cost_changes(jump: float) -> None:
     cadence = Cadence(0.02)
     simulate(cadence, 2000, 1e-3, 1e-4)
-    assert cadence.interval == pytest.approx(5, abs=1)
+    assert cadence.interval == pytest.approx(0.1 / 0.015, abs=1)
     simulate(cadence, 6000, 1e-3, jump * 1e-4)
-    assert cadence.interval == pytest.approx(max(3, 5 * jump), abs=1)
+    assert cadence.interval == pytest.approx(max(3, 0.1 * jump / 0.015), abs=1)

@@ -10,6 +10,8 @@ from statistics import median, quantiles
 _PAIRS = 5
 #: Seconds that the dense start may cost beyond the budget.
 _ALLOWANCE = 0.5
+#: Share of the budget to aim at: steps further on are slowed as well (colder caches), which no timing of neighbours sees.
+_AIM = 0.75
 
 
 class Cadence:
@@ -46,7 +48,7 @@ class Cadence:
         # The budget is an upper bound and the times are noisy: the upper quartile, not the median. At least every third step
         # stays plain, and has a plain one before it: without these there is nothing to compare with.
         extra = quantiles(self._extra, n=4, method="inclusive")[2]
-        return max(3, math.ceil(extra / (self.budget * max(median(self._plain), 1e-9))))
+        return max(3, math.ceil(extra / (_AIM * self.budget * max(median(self._plain), 1e-9))))
 
     def passed(self, seconds: float, *, sampled: bool) -> None:
         """A step has passed in this time."""
