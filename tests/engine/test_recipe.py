@@ -72,3 +72,8 @@ def test_a_damaged_recipe_file_is_a_run_mismatch():
         Recipe.from_json('{"model": "perceptron", "colour": 1}')
     with pytest.raises(RunMismatch, match="cannot be read"):
         Recipe.from_json("{")
+
+
+def test_a_card_without_optimizer_options_means_none_of_them():
+    assert Recipe(model="lecun1989").complete().optimizer_options == {}
+    assert Recipe(model="lecun1989", optimizer="adam").complete().batch_size == 1

@@ -129,7 +129,8 @@ class Recipe:
         same = optimizer.name == wanted["optimizer"]  # the card's rate and options fit only the card's optimiser
         if self.optimizer_options is None:
             card_options = own.get("recipe", {}).get("optimizer_options") if same else None
-            filled["optimizer_options"] = card_options or optimizer.details.get("recipe_options", {})
+            usual = optimizer.details.get("recipe_options", {})
+            filled["optimizer_options"] = usual if card_options is None else card_options
         if self.learning_rate is None:
             card_rate = wanted.get("learning_rate") if same else None
             filled["learning_rate"] = card_rate or optimizer.details["learning_rate"]
