@@ -21,6 +21,7 @@ class Illness:
         cure: A prescription that cures it.
         placebo: A prescription that does not.
         needs_twin: Whether the rule compares with the shallower twin.
+        pairs: Pairs of runs that a trial needs: more where untreated runs differ much from seed to seed.
     """
 
     recipe: Recipe
@@ -28,6 +29,7 @@ class Illness:
     cure: str
     placebo: str
     needs_twin: bool = False
+    pairs: int = 3
 
 
 def _digits(model: str = "perceptron", *, learning_rate: float = 0.05, batch_size: int = 128, **options: Any) -> Recipe:
@@ -76,11 +78,12 @@ ILLNESSES: Mapping[str, Illness] = {
         placebo="gradient-clipping",
     ),
     "degradation": Illness(
-        _digits(depth=40, width=64, initialization="he", learning_rate=0.01, batch_size=64),
+        _digits(depth=32, width=64, initialization="he", learning_rate=0.02),
         "a deep plain network whose gradient is as strong at its first layer as at its last, but carries no information",
         cure="residual-connections",
         placebo="gradient-clipping",
         needs_twin=True,
+        pairs=5,
     ),
     "no-progress": Illness(
         _digits(depth=3, learning_rate=1e-5, batch_size=32),
