@@ -1,6 +1,6 @@
 """Reading -> finding -> prescription -> trial -> verdict."""
 
-from deepforward.clinic.curing import QUANTITY, Cure, cure
+from deepforward.clinic.curing import Cure, cure
 from deepforward.clinic.diagnosis import Diagnosis, conclude, diagnose
 from deepforward.clinic.evidence import evidence_of, probe_module
 from deepforward.clinic.finding import Evidence, Finding, Rule
@@ -8,7 +8,6 @@ from deepforward.clinic.prescriptions import Prescription, prescribe
 from deepforward.clinic.trials import Verdict, trial
 
 __all__ = [
-    "QUANTITY",
     "Cure",
     "Diagnosis",
     "Evidence",

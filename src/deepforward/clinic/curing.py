@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,9 +23,6 @@ from deepforward.data import Dataset, load
 from deepforward.engine import Recipe, Run
 from deepforward.engine.progress import Display
 from deepforward.errors import InvalidModel, NoEffect
-
-#: What a verdict's `before` and `after` are.
-QUANTITY = "share of the chance loss removed in training"
 
 #: Share of the recipe's epochs that a first, short trial takes, and the least number of epochs.
 _SHORT, _LEAST = 0.25, 3
@@ -107,15 +105,15 @@ def cure(
     if not diagnosis.findings:
         return Cure(baseline, diagnosis)
     verdicts = _search(baseline.recipe, diagnosis, seeds, data, display.say)
-    record = {"verdicts": [verdict.to_dict() for verdict in verdicts], "verdict_quantity": QUANTITY}
-    baseline.update_result(**record)
+    written = [verdict.to_dict() for verdict in verdicts]
+    baseline.update_result(verdicts=written)
     proved = sorted((v for v in verdicts if v.outcome == "cured"), key=lambda v: -float(np.mean(v.after)))
     for number, best in enumerate(proved, start=1):
         display.say(f"proved: {best.prescription}; training it in full")
         recipe = best.recipe.replace(epochs=baseline.recipe.epochs, seed=baseline.recipe.seed)
         run = _train(recipe, out, "cured" if number == 1 else f"cured-{number}", data, quiet)
         after = diagnose(run, twin=diagnosis.evidence.twin)
-        run.update_result(**record)
+        run.update_result(verdicts=written, untreated=os.path.relpath(baseline.folder, run.folder))
         if _holds(diagnosis, after):
             return Cure(baseline, diagnosis, tuple(verdicts), best, run, after)
         display.say(f"{best.prescription} did not hold over {recipe.epochs} epochs")

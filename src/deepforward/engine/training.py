@@ -117,7 +117,9 @@ class Training:
         if not self.recipe.probe_budget:
             return None
         last = list(self.parts.optimizers.values())[-1]
-        model, budget = self.parts.model, self.recipe.probe_budget
+        # A compiled model ignores hooks: the probe is given it as such, so that it says what it cannot see.
+        model = self.parts.forward if self.parts.arithmetic.compile else self.parts.model
+        budget = self.recipe.probe_budget
         self.stepper.probe = Probe(model, optimizer=last, budget=budget, first_step=self.step)
         return self.stepper.probe
 
