@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,8 +19,9 @@ from deepforward.data.dataset import Batch
 from deepforward.engine.device import Arithmetic, choose
 from deepforward.engine.randomness import stream
 from deepforward.engine.recipe import Recipe
-from deepforward.errors import DeepforwardError, InvalidModel, InvalidOption, ShapeError
+from deepforward.errors import DeepforwardError, InvalidModel, InvalidOption, NoEffect, ShapeError
 from deepforward.layers.alteration import alter
+from deepforward.layers.fusion import Fused, fuse
 from deepforward.objectives import Objective
 
 #: Optimisers of torch whose fused kernel updates all parameters in one pass.
@@ -32,7 +33,7 @@ _RESIDENT_BYTES = 4 * 2**30
 
 @dataclass
 class Parts:
-    """What a recipe is made into. `forward` is `model`, compiled if the recipe says so."""
+    """What a recipe is made into. `forward` is what training steps call: `model`, perhaps compiled or fused."""
 
     recipe: Recipe
     data: Dataset
@@ -78,10 +79,11 @@ def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None) -> P
     if recipe.alterations:
         model = alter(model, example, recipe.alterations, stream(recipe.seed, "model"))
     check_shapes(model, example[:2], outputs)
-    arithmetic = choose(recipe, model, data.shape)
+    arithmetic = choose(recipe, model, data.shape, len(train))
     model = model.to(arithmetic.device)
     if arithmetic.channels_last:
         cast(Any, model).to(memory_format=torch.channels_last)  # torch's annotations lack this overload
+    forward = _forward(recipe, model, arithmetic, example)
     return Parts(
         recipe=recipe,
         data=data,
@@ -89,11 +91,30 @@ def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None) -> P
         validation=validation,
         scaling=scaling.to(arithmetic.device),
         model=model,
-        forward=cast(nn.Module, torch.compile(model)) if arithmetic.compile else model,
+        forward=forward,
         objective=objective.to(arithmetic.device),
         optimizers={role: build_optimizer(recipe, model.get_submodule(role), arithmetic) for role in objective.roles},
-        arithmetic=arithmetic,
+        arithmetic=replace(arithmetic, fuse=isinstance(forward, Fused)),
     )
+
+
+def _forward(recipe: Recipe, model: nn.Module, arithmetic: Arithmetic, example: Tensor) -> nn.Module:
+    """What training steps call.
+
+    Raises:
+        NoEffect: The recipe insists on fusing and nothing can be fused.
+    """
+    if arithmetic.compile:
+        return cast(nn.Module, torch.compile(model))
+    if not arithmetic.fuse:
+        return model
+    try:
+        with arithmetic.autocast():
+            return fuse(model, arithmetic.place(example))
+    except NoEffect:
+        if recipe.fuse == "on":
+            raise
+        return model
 
 
 def _resident(split: Split, device: torch.device) -> Split:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from deepforward.errors import InvalidOption
 #: Multiply-adds of the largest layer for one batch below which a second thread costs more than it brings.
 _WORTH_A_THREAD = 2**23
 
+#: Epochs x examples x pixels from which a run takes so long that some seconds for building a kernel are worth while.
+_WORTH_A_KERNEL = 1e8
+
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -27,6 +31,7 @@ class Arithmetic:
         precision: `fp32`, `bf16` or `fp16`; parameters and their updates are always fp32.
         channels_last: Whether images and convolution weights lie channels last in memory.
         compile: Whether the model is compiled.
+        fuse: Whether training steps compute batch normalisation together with the addition and ReLU behind it.
         threads: Threads of the arithmetic on a CPU.
     """
 
@@ -34,6 +39,7 @@ class Arithmetic:
     precision: str
     channels_last: bool
     compile: bool
+    fuse: bool
     threads: int
 
     @contextmanager
@@ -67,12 +73,24 @@ def choose_device(name: str) -> torch.device:
     return torch.device(wanted)
 
 
-def choose(recipe: Recipe, model: nn.Module, input_shape: tuple[int, ...]) -> Arithmetic:
+def choose(recipe: Recipe, model: nn.Module, input_shape: tuple[int, ...], num_examples: int) -> Arithmetic:
     """Fill the recipe's `auto` values for this machine and model.
 
     Convolutions on images gain from bf16 and channels-last wherever the processor multiplies bf16 in hardware; small fully
     connected networks are bound by dispatch and lose by the casts, so they stay in fp32 on a CPU, and on one thread: a second
     one brings them nothing and, on a busy machine, makes every operation wait for the slower of two.
+
+    Fusing is chosen for bf16 on a CPU, channels last, where epochs x training examples x pixels are at least 1e8. The kernel's
+    cache has no say, so that a run and its continuation choose alike.
+
+    Args:
+        recipe: A complete recipe.
+        model: The built module.
+        input_shape: Shape of one example.
+        num_examples: Examples of the training split.
+
+    Raises:
+        InvalidOption: The machine lacks what the recipe wants.
     """
     device = choose_device(recipe.device)
     convolutional = len(input_shape) == 3 and any(isinstance(module, nn.Conv2d) for module in model.modules())
@@ -85,6 +103,8 @@ def choose(recipe: Recipe, model: nn.Module, input_shape: tuple[int, ...]) -> Ar
     if precision == "fp16" and device.type == "cpu":
         raise InvalidOption("precision fp16 on the CPU trains slowly and overflows; use bf16 or fp32")
     channels_last = convolutional if recipe.channels_last == "auto" else recipe.channels_last == "on"
+    pixels = (recipe.epochs or 1) * num_examples * math.prod(input_shape[1:])
+    pays = device.type == "cpu" and precision == "bf16" and channels_last and pixels >= _WORTH_A_KERNEL
     largest = max((p.numel() for p in model.parameters()), default=0) * (recipe.batch_size or 1)
     small = not convolutional and largest < _WORTH_A_THREAD
     return Arithmetic(
@@ -92,6 +112,7 @@ def choose(recipe: Recipe, model: nn.Module, input_shape: tuple[int, ...]) -> Ar
         precision=precision,
         channels_last=channels_last,
         compile=recipe.compile == "on",
+        fuse=recipe.compile != "on" and (pays if recipe.fuse == "auto" else recipe.fuse == "on"),
         threads=recipe.threads or (1 if small else torch.get_num_threads()),
     )
 

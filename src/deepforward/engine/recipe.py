@@ -58,6 +58,8 @@ class Recipe:
         precision: `auto`, `fp32`, `bf16`, `fp16`.
         channels_last: `auto`, `on`, `off`.
         compile: `auto`, `on`, `off`.
+        fuse: `auto`, `on`, `off`: whether batch normalisation is computed together with the addition and ReLU behind it
+            (`layers.fusion`), by a kernel that is built at first use; auto does it where that pays (`engine.device`).
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         threads: Threads of the arithmetic on a CPU; 0 is one for small networks, torch's own choice for others.
         probe_budget: Share of the step time that the always-on instruments may cost; 0 switches them off.
@@ -85,6 +87,7 @@ class Recipe:
     precision: str = "auto"
     channels_last: str = "auto"
     compile: str = "auto"
+    fuse: str = "auto"
     device: str = "auto"
     threads: int = 0
     probe_budget: float = 0.02
@@ -172,7 +175,7 @@ _RANGES: Mapping[str, tuple[float, float, type]] = {
     "probe_budget": (0.0, 1.0, float),
     "seed": (0, 2**63 - 1, int),
 }
-_CHOICES = {"precision": PRECISIONS, "schedule": SCHEDULES, "channels_last": SWITCH, "compile": SWITCH}
+_CHOICES = {"precision": PRECISIONS, "schedule": SCHEDULES, "channels_last": SWITCH, "compile": SWITCH, "fuse": SWITCH}
 
 
 def _check_range(name: str, value: object, low: float, high: float, kind: type) -> None:
