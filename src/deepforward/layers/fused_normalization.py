@@ -34,7 +34,7 @@ def kernel() -> ctypes.CDLL | None:
 
 
 def fits(inputs: Any, *parameters: Tensor | None) -> bool:
-    """Whether the kernel covers images `inputs` with these float32 vectors of one number per channel; None is covered."""
+    """Whether the kernel covers images `inputs` with these vectors of one number per channel; None is covered."""
     return (
         type(inputs) is Tensor
         and inputs.device.type == "cpu"
@@ -42,6 +42,7 @@ def fits(inputs: Any, *parameters: Tensor | None) -> bool:
         and inputs.dim() == 4
         and inputs.shape[1] % _LANES == 0
         and inputs.numel() > inputs.shape[1] > 0
+        and inputs.is_contiguous(memory_format=torch.channels_last)
         and all(p is None or (p.dtype == torch.float32 and p.is_contiguous() and p.device.type == "cpu") for p in parameters)
     )
 

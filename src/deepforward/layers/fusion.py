@@ -24,11 +24,11 @@ from deepforward.layers.fused_normalization import batch_statistics, fits, kerne
 def fuse(model: nn.Module, example_inputs: Float[Tensor, "batch *shape"]) -> nn.Module:
     """A module that calls `model` and computes [batch normalisation -> (+ residual) -> ReLU] at once.
 
-    It fuses while gradients are recorded, with batch statistics, on a CPU, in float32 or bfloat16, images of 16 channels or a
-    multiple; everything else is computed as ever. Parameters, buffers, modes and hooks are the model's, and its code runs as
-    it is written, so that control flow and random draws keep their meaning. A forward hook on a batch normalisation is given
-    the promise of its output, which acts as a tensor when it is used; hooks change no bits. Gradients can be taken once, not
-    twice.
+    It fuses while gradients are recorded, with batch statistics, on a CPU, in float32 or bfloat16, images of a multiple of 16
+    channels that lie channels last; everything else is computed as ever. Parameters, buffers, modes and hooks are the model's,
+    and its code runs as it is written, so that control flow and random draws keep their meaning. A forward hook on a batch
+    normalisation is given the promise of its output, which acts as a tensor when it is used; hooks change no bits. Gradients
+    can be taken once, not twice.
 
     Args:
         model: Any module; left as it is.
@@ -42,7 +42,9 @@ def fuse(model: nn.Module, example_inputs: Float[Tensor, "batch *shape"]) -> nn.
     if kernel() is None:
         raise NoEffect("got no working C++ compiler, expected g++ or clang++ to build the fused kernel; leave fusion off")
     if not _promises(model, example_inputs):
-        raise NoEffect("got no batch normalisation of 16 channels or a multiple on a CPU, expected some; leave fusion off")
+        raise NoEffect(
+            "got no batch normalisation that fits; expected a multiple of 16 channels, channels last, on a CPU; leave fusion off"
+        )
     return Fused(model)
 
 
@@ -124,11 +126,10 @@ def _promise(
         return None
     if not fits(inputs, weight, bias, running_mean, running_var):
         return None
-    images = _channels_last(inputs)
     table = batch_statistics(
-        images, weight, bias, running_mean=running_mean, running_var=running_var, momentum=momentum, eps=eps
+        inputs, weight, bias, running_mean=running_mean, running_var=running_var, momentum=momentum, eps=eps
     )
-    return _Promise((images, weight, bias, table))
+    return _Promise((inputs, weight, bias, table))
 
 
 class _Promise:
