@@ -43,7 +43,7 @@ def fuse(model: nn.Module, example_inputs: Float[Tensor, "batch *shape"]) -> nn.
         raise NoEffect("got no working C++ compiler, expected g++ or clang++ to build the fused kernel; leave fusion off")
     if not _promises(model, example_inputs):
         raise NoEffect(
-            "got no batch normalisation that fits; expected a multiple of 16 channels, channels last, on a CPU; leave fusion off"
+            "got no batch normalisation that fits, expected a multiple of 16 channels, channels last, on a CPU; leave it off"
         )
     return Fused(model)
 
