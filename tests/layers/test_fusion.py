@@ -11,6 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from deepforward.data import load
+from deepforward.engine import Recipe, checkpoint, fit, training
+from deepforward.engine.assembly import assemble
+from deepforward.engine.step import Stepper
 from deepforward.errors import NoEffect
 from deepforward.layers import compilation, fused_normalization
 from deepforward.layers.fusion import Fused, fuse
@@ -357,3 +361,74 @@ print(library.one(), compiled(Path("missing.cpp")))
     ]
     assert [process.communicate()[0].strip() for process in started] == ["1 None"] * 2
     assert [path.suffix for path in Path(tmp_path, "cache", "deepforward", "kernels").iterdir()] == [".so"]
+
+
+FACTORY = """
+from torch import nn
+
+def factory(num_outputs):
+    convolutions = [nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.BatchNorm2d(16), nn.ReLU()]
+    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(256, num_outputs))
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    (tmp_path / "images.py").write_text(FACTORY)
+    return Recipe(model=f"{tmp_path}/images.py:factory", epochs=2, batch_size=256, precision="bf16", fuse="on", validation=0.0)
+
+
+def weights(folder):
+    return checkpoint.load(folder / "checkpoints", "newest")[0]
+
+
+def test_a_fused_run_saves_what_a_plain_one_saves_and_resumes_to_the_bit(recipe, tmp_path, monkeypatch):
+    whole = fit(recipe, tmp_path / "whole", quiet=True)
+    plain = fit(recipe.replace(fuse="off"), tmp_path / "plain", quiet=True)
+    assert (whole.result["arithmetic"]["fuse"], plain.result["arithmetic"]["fuse"]) == (True, False)
+    assert weights(whole.folder).keys() == weights(plain.folder).keys()
+    assert whole.history[-1]["train/loss"] == pytest.approx(plain.history[-1]["train/loss"], rel=0.02)
+    monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", 0.0)
+    original, steps = Stepper.step, []
+
+    def dying(self, *arguments, **options):
+        steps.append(original(self, *arguments, **options))
+        if len(steps) == 8:
+            raise KeyboardInterrupt
+        return steps[-1]
+
+    monkeypatch.setattr(Stepper, "step", dying)
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, tmp_path / "broken", quiet=True)
+    fit(recipe, tmp_path / "broken", resume=True, quiet=True)
+    unwatched = fit(recipe.replace(probe_budget=0.0), tmp_path / "unwatched", quiet=True)
+    expected = weights(whole.folder)
+    for run in (tmp_path / "broken", unwatched.folder):
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(run).items() if "model" in name)
+    assert {"2#0", "5#0"} <= {*whole.readings.layers}  # the ReLUs
+
+
+@pytest.mark.parametrize(
+    ("changes", "fused"),
+    [
+        ({"epochs": 1600}, True),
+        ({"epochs": 800}, False),
+        ({"epochs": 1600, "precision": "fp32"}, False),
+        ({"epochs": 1600, "channels_last": "off"}, False),
+        ({"epochs": 1, "fuse": "on", "precision": "fp32"}, True),
+        ({"epochs": 1600, "fuse": "off"}, False),
+        ({"epochs": 1600, "model": "perceptron"}, False),
+    ],
+)
+def test_auto_fuses_long_runs_on_images_in_bf16(recipe, changes, fused):
+    data = load("digits")
+    assert 800 * len(data.train) * 64 < 1e8 <= 1600 * len(data.train) * 64
+    parts = assemble(recipe.replace(**{"fuse": "auto", **changes}).complete(), data)
+    assert parts.arithmetic.fuse is fused
+    assert isinstance(parts.forward, Fused) is fused
+    assert fused or parts.forward is parts.model
+
+
+def test_a_recipe_that_insists_says_why_it_cannot(recipe):
+    with pytest.raises(NoEffect, match="without batch normalisation"):
+        assemble(recipe.replace(model="perceptron").complete(), load("digits"))
