@@ -50,6 +50,10 @@ class CorruptCheckpoint(DeepforwardError, OSError):
     """A checkpoint is cut short, altered, or fails its checksum."""
 
 
+class CorruptRun(DeepforwardError, OSError):
+    """A file of a run folder cannot be read, is cut short, or is not what it should be."""
+
+
 class WriteFailed(DeepforwardError, OSError):
     """A file of the run could not be written, for example because the disk is full. What was written before is intact."""
 
@@ -73,7 +77,9 @@ class Diverged(DeepforwardError, ArithmeticError):
         folder: The run folder, whose readings hold the evidence; None outside a run.
     """
 
-    folder: Path | None = None
+    def __init__(self, message: str, folder: Path | None = None) -> None:
+        super().__init__(message)
+        self.folder = folder
 
 
 class NoEffect(DeepforwardError, RuntimeError):

@@ -1,6 +1,8 @@
 import json
 import math
 import shlex
+import shutil
+import sys
 
 import pytest
 import torch
@@ -9,9 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from deepforward.data import load
-from deepforward.engine import Recipe, find_learning_rate, fit
+from deepforward.engine import Recipe, Run, find_learning_rate, fit
 from deepforward.engine.batches import batches_per_epoch
-from deepforward.errors import Diverged, InvalidModel, InvalidOption, ShapeError
+from deepforward.errors import CorruptRun, Diverged, InvalidModel, InvalidOption, RunMismatch, ShapeError
 
 SMALL = Recipe(model="perceptron", model_options={"depth": 1, "width": 32}, epochs=4, seed=0)
 
@@ -113,8 +115,6 @@ def test_a_loss_that_turns_nan_names_layer_and_step_and_keeps_the_evidence(tmp_p
     with pytest.raises(Diverged, match=r"loss or gradient became (nan|inf) at step \d+ .*layer '") as caught:
         fit(recipe, tmp_path / "run", quiet=True)
     assert "\n" not in str(caught.value)
-    from deepforward.engine import Run
-
     run = Run.open(caught.value.folder)
     assert run.result["status"] == "diverged"
     assert len(run.readings.origins) == 1
@@ -159,6 +159,8 @@ def test_the_finder_advises_a_rate_that_trains(tmp_path):
             r"gives \(7,\) .* expected \(10,\)",
         ),
         ("from torch import nn\ndef factory(): return nn.Flatten()", ShapeError, "expected"),
+        ("import sys\nsys.exit(3)", InvalidModel, "raised SystemExit: 3"),
+        ("def factory(): raise SystemExit", InvalidModel, "raised SystemExit"),
         ("from torch import nn\ndef factory(width): return nn.Linear(64, width)", InvalidOption, "width"),
     ],
 )
@@ -210,3 +212,60 @@ def test_the_report_is_written_and_its_command_makes_the_same_recipe(run):
     page = run.report()
     assert page == run.folder / "report.html"
     assert 100_000 < page.stat().st_size < 3_000_000
+
+
+def test_a_file_finds_its_siblings(tmp_path):
+    (tmp_path / "parts_of_mine.py").write_text("from torch import nn\ndef head(): return nn.Linear(64, 10)")
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\nfrom parts_of_mine import head\ndef factory(): return nn.Sequential(nn.Flatten(), head())"
+    )
+    path = list(sys.path)
+    run = fit(Recipe(model=f"{tmp_path}/mine.py:factory", epochs=1), tmp_path / "run", quiet=True)
+    assert run.result["parameters"] == 650
+    assert sys.path == path
+
+
+def test_a_model_that_raises_only_while_it_trains_is_named(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "class Moody(nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        if self.training: raise RuntimeError('not today')\n"
+        "        return super().forward(x.flatten(1))\n"
+        "def factory(): return Moody(64, 10)"
+    )
+    recipe = Recipe(model=f"{tmp_path}/mine.py:factory", epochs=1)
+    with pytest.raises(InvalidModel, match=r"training step 0 of .* raised RuntimeError: not today"):
+        fit(recipe, tmp_path / "run", quiet=True)
+    mended = recipe.replace(model="perceptron")  # the folder holds nothing but a recipe: nothing is lost by using it again
+    assert fit(mended, tmp_path / "run", quiet=True).result["status"] == "finished"
+
+
+def test_a_diverged_run_diverges_again_when_resumed(tmp_path):
+    recipe = SMALL.replace(learning_rate=1e18, schedule="constant", optimizer_options={})
+    messages = []
+    for resume in (False, True):
+        with pytest.raises(Diverged) as caught:
+            fit(recipe, tmp_path / "run", resume=resume, quiet=True)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "clipped-gd", "normalized-gd"])
+def test_every_optimizer_learns(tmp_path, optimizer):
+    run = fit(SMALL.replace(optimizer=optimizer, learning_rate=None), tmp_path / "run", quiet=True)
+    assert run.history[-1]["train/loss"] < 0.9 * run.history[0]["train/loss"]
+
+
+@pytest.mark.parametrize("file", ["history.jsonl", "result.json", "readings.json", "recipe.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"null", b"[1, 2]", b'{"model": 3}'])
+def test_a_damaged_file_of_a_run_is_said_in_one_line(run, tmp_path, file, content):
+    copy = tmp_path / "run"
+    shutil.copytree(run.folder, copy)
+    (copy / file).write_bytes(content)
+    if (file, content) in {("history.jsonl", b""), ("history.jsonl", b'{"model": 3}'), ("result.json", b'{"model": 3}')}:
+        return  # an object is what these files hold, and no lines are no epochs
+    with pytest.raises((CorruptRun, RunMismatch, InvalidOption)) as caught:
+        damaged = Run.open(copy)
+        assert damaged.history and damaged.result and damaged.readings
+    assert "\n" not in str(caught.value)

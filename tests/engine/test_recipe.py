@@ -77,3 +77,8 @@ def test_a_damaged_recipe_file_is_a_run_mismatch():
 def test_a_card_without_optimizer_options_means_none_of_them():
     assert Recipe(model="lecun1989").complete().optimizer_options == {}
     assert Recipe(model="lecun1989", optimizer="adam").complete().batch_size == 1
+
+
+def test_another_optimizer_is_not_given_the_cards_decay():
+    assert Recipe(model="perceptron").complete().weight_decay > 0
+    assert Recipe(model="perceptron", optimizer="clipped-gd").complete().weight_decay == 0

@@ -3,6 +3,6 @@
 from deepforward.engine.finder import LearningRateSearch, find_learning_rate
 from deepforward.engine.recipe import Recipe
 from deepforward.engine.run import Run
-from deepforward.engine.training import fit
+from deepforward.engine.training import default_folder, fit
 
-__all__ = ["LearningRateSearch", "Recipe", "Run", "find_learning_rate", "fit"]
+__all__ = ["LearningRateSearch", "Recipe", "Run", "default_folder", "find_learning_rate", "fit"]

@@ -146,8 +146,14 @@ def build_model(name: str, options: Mapping[str, Any], input_shape: tuple[int, .
         model = factory(**accepted, **options)
     except DeepforwardError:
         raise
-    except Exception as error:
-        raise InvalidModel(f"factory of '{name}' raised {type(error).__name__}: {_first_line(error)}; mend it") from error
+    except (Exception, SystemExit) as error:
+        said = f"{type(error).__name__}: {_first_line(error)}"
+        if ":" in name:
+            raise InvalidModel(f"factory of '{name}' raised {said}; mend it") from error
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        raise InvalidOption(
+            f"model '{name}' cannot be built with {given or 'these data'} ({said}); change the options"
+        ) from error
     if not isinstance(model, nn.Module):
         raise InvalidModel(f"factory of '{name}' returned {type(model).__name__}; expected a torch.nn.Module")
     return model
@@ -168,10 +174,13 @@ def load_factory(name: str) -> Callable[..., Any]:
         raise InvalidModel(f"model file '{path}' is not a Python file; expected file.py:factory")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickling inside the user's file look their module up here
+    sys.path.insert(0, str(path.resolve().parent))  # so that the file finds its siblings, as a script would
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidModel(f"model file '{path}' raised {type(error).__name__}: {_first_line(error)}; mend it") from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
     factory = getattr(module, attribute, None)
     if not callable(factory):
         raise InvalidModel(f"model file '{path}' has no callable '{attribute}'; expected file.py:factory")
@@ -252,5 +261,5 @@ def _construct(kind: str, name: str, options: Mapping[str, Any]) -> Any:
         raise InvalidOption(f"{kind} '{name}' refuses its options: {_first_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -94,9 +94,17 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) and value is not None:
+                raise InvalidOption(f"{name} is {value!r}; expected {_WORDS[kind]}")
+        if not all(isinstance(alteration, str) for alteration in self.alterations):
+            raise InvalidOption(f"alterations is {self.alterations!r}; expected a tuple of texts, for example ('residual',)")
         for name, (low, high, kind) in _RANGES.items():
             _check_range(name, getattr(self, name), low, high, kind)
         if self.learning_rate != "find":
+            if isinstance(self.learning_rate, str):
+                raise InvalidOption(f"learning_rate is {self.learning_rate!r}; expected a number at least 0, or 'find'")
             _check_range("learning_rate", self.learning_rate, 0.0, float("inf"), float)
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
@@ -126,10 +134,12 @@ class Recipe:
         """
         own = {} if ":" in self.model else catalogue.card("models", self.model).details
         wanted = {**DEFAULTS, **own.get("recipe", {})}
+        optimizer = catalogue.card("optimizers", self.optimizer or wanted["optimizer"])
+        same = optimizer.name == wanted["optimizer"]  # the card's rate, decay and options fit only the card's optimiser
+        if not same:
+            wanted["weight_decay"] = DEFAULTS["weight_decay"]
         wanted["objective"] = "squared-error" if regression else own.get("objective", wanted["objective"])
         filled: dict[str, Any] = {name: value for name, value in wanted.items() if getattr(self, name) is None}
-        optimizer = catalogue.card("optimizers", self.optimizer or wanted["optimizer"])
-        same = optimizer.name == wanted["optimizer"]  # the card's rate and options fit only the card's optimiser
         if self.optimizer_options is None:
             card_options = own.get("recipe", {}).get("optimizer_options") if same else None
             usual = optimizer.details.get("recipe_options", {})
@@ -153,9 +163,9 @@ class Recipe:
             RunMismatch: The text is not a recipe.
         """
         try:
-            values = json.loads(text)
+            values = dict(json.loads(text))
             return cls(**{**values, "alterations": tuple(values.get("alterations", ()))})
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError) as error:
             raise RunMismatch(f"recipe.json cannot be read: {str(error).splitlines()[0]}; give another folder") from error
 
     def differences(self, other: Recipe) -> list[str]:
@@ -164,6 +174,12 @@ class Recipe:
         return [name for name in mine if mine[name] != theirs[name]]
 
 
+_KINDS: Mapping[str, type] = {
+    **dict.fromkeys(("model", "data", "scaling", "objective", "optimizer", "schedule", "precision", "device"), str),
+    **dict.fromkeys(("model_options", "objective_options", "optimizer_options", "schedule_options"), Mapping),
+    "alterations": tuple,
+}
+_WORDS: Mapping[type, str] = {str: "a text", Mapping: "names with values", tuple: "a tuple of texts, for example ('residual',)"}
 _RANGES: Mapping[str, tuple[float, float, type]] = {
     "epochs": (1, float("inf"), int),
     "batch_size": (1, float("inf"), int),
@@ -183,5 +199,5 @@ def _check_range(name: str, value: object, low: float, high: float, kind: type) 
         return
     wanted = (int, float) if kind is float else int
     if isinstance(value, bool) or not isinstance(value, wanted) or not low <= value <= high:
-        bounds = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
+        bounds = f"at least {low:g}" if high == float("inf") else f"from {low} to {high}"
         raise InvalidOption(f"{name} is {value!r}; expected {'a number' if kind is float else 'a whole number'} {bounds}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -21,9 +21,11 @@ from deepforward.engine.device import choose_device
 from deepforward.engine.evaluation import Evaluation, evaluate_examples
 from deepforward.engine.randomness import isolated
 from deepforward.engine.recipe import Recipe
-from deepforward.errors import RunMismatch
+from deepforward.errors import CorruptRun, DeepforwardError, RunMismatch
 from deepforward.files import write_whole
 from deepforward.instruments.readings import Readings
+
+_T = TypeVar("_T")
 
 
 @dataclass(eq=False)
@@ -50,7 +52,7 @@ class Run:
         path = Path(folder)
         if not (path / "recipe.json").is_file():
             raise RunMismatch(f"'{path}' is not a run folder (it has no recipe.json); give the --out of an earlier run")
-        return cls(path, Recipe.from_json((path / "recipe.json").read_text(encoding="utf-8")), data)
+        return cls(path, _read(path / "recipe.json", Recipe.from_json), data)
 
     @cached_property
     def data(self) -> Dataset:
@@ -61,14 +63,13 @@ class Run:
     def history(self) -> list[dict[str, float]]:
         """One mapping an epoch; a number that was not finite reads as NaN."""
         path = self.folder / "history.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        return [{key: math.nan if value is None else value for key, value in json.loads(line).items()} for line in lines]
+        return _read(path, _parse_history) if path.is_file() else []
 
     @property
     def result(self) -> dict[str, Any]:
         """Status, epochs, metrics, findings, seconds; {} while the run has not ended."""
         path = self.folder / "result.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return _read(path, _parse_object) if path.is_file() else {}
 
     def update_result(self, **entries: Any) -> None:
         """Add entries to result.json, keeping the others.
@@ -87,7 +88,7 @@ class Run:
     def readings(self) -> Readings | None:
         """What the always-on instruments saw, or None if they were off."""
         path = self.folder / "readings.json"
-        return Readings.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return _read(path, Readings.from_json) if path.is_file() else None
 
     def parts(self, which: str = "best") -> Parts:
         """The run's parts with the weights of its checkpoint `which` ("best" by validation loss, or "newest").
@@ -139,6 +140,34 @@ def load_tensors(parts: Parts, tensors: Mapping[str, torch.Tensor]) -> None:
             ) from error
 
 
+def _read(path: Path, parse: Callable[[str], _T]) -> _T:
+    """What a file of the run holds.
+
+    Raises:
+        CorruptRun: It cannot be read or parsed.
+    """
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except DeepforwardError:
+        raise
+    except OSError as error:
+        raise CorruptRun(f"{path} cannot be read ({error.strerror}); make it readable or train again") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CorruptRun(f"{path} is cut short or altered ({type(error).__name__}); restore it or train again") from error
+
+
+def _parse_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise TypeError(f"expected an object, got {type(value).__name__}")
+    return value
+
+
+def _parse_history(text: str) -> list[dict[str, float]]:
+    rows = [_parse_object(line) for line in text.splitlines()]
+    return [{key: math.nan if value is None else value for key, value in row.items()} for row in rows]
+
+
 def prepare_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     """Make the run folder, or check that it holds this very recipe.
 
@@ -146,15 +175,16 @@ def prepare_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
         RunMismatch: It holds another recipe, or this one without `resume`, or foreign files.
         WriteFailed: It cannot be written.
     """
-    if (folder / "recipe.json").is_file():
-        held = Recipe.from_json((folder / "recipe.json").read_text(encoding="utf-8"))
+    begun = folder.is_dir() and any(path.name != "recipe.json" for path in folder.iterdir())
+    if begun and (folder / "recipe.json").is_file():
+        held = _read(folder / "recipe.json", Recipe.from_json)
         differing = held.differences(recipe)
         if differing:
             raise RunMismatch(f"'{folder}' holds another recipe (differs in {', '.join(differing)}); give another --out")
         if not resume:
             raise RunMismatch(f"'{folder}' already holds this run; continue it with --resume or give another --out")
         return
-    if folder.is_dir() and any(folder.iterdir()):
+    if begun:
         raise RunMismatch(f"'{folder}' is not empty and holds no run; give another --out")
     write_whole(folder / "recipe.json", recipe.to_json().encode())
 

@@ -33,6 +33,8 @@ def rate(schedule: str, options: Mapping[str, Any], peak: float, step: int, step
             raise InvalidOption(f"schedule '{schedule}' has no option '{name}'; it has {', '.join(known) or 'none'}")
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise InvalidOption(f"schedule option {name} is {value!r}; expected a number from 0 to 1")
+        if name == "every" and value == 0:
+            raise InvalidOption("schedule option every is 0; expected a share of the run above 0, for example 0.33")
     chosen = {**known, **options}
     if schedule == "constant":
         return peak

@@ -30,7 +30,7 @@ from deepforward.engine.standing import Standing, module_tensors
 from deepforward.engine.standing import load as load_standing
 from deepforward.engine.standing import save as save_standing
 from deepforward.engine.step import Stepper
-from deepforward.errors import Diverged
+from deepforward.errors import DeepforwardError, Diverged, InvalidModel, InvalidOption
 from deepforward.files import write_whole
 from deepforward.instruments import Probe, Readings
 
@@ -71,17 +71,23 @@ def fit(
         WriteFailed: The disk is full; the last checkpoint is intact.
         DeepforwardError: Anything in the recipe that does not fit.
     """
+    if not isinstance(recipe, Recipe):
+        raise InvalidOption(
+            f"fit got {type(recipe).__name__}; expected a deepforward.Recipe, for example Recipe(model='lenet5')"
+        )
     data = data or load(recipe.data)
     recipe = recipe.complete(regression=not data.classes)
-    folder = Path(out) if out is not None else _free_folder(recipe)
+    folder = Path(out) if out is not None else default_folder(recipe)
     device = choose_device(recipe.device)
     with isolated(recipe.seed, device):
         parts = assemble(recipe, data, model)
         prepare_folder(folder, recipe, resume)
         run = Run(folder, recipe, data)
-        if not run.result:
+        if "status" not in run.result:
             with threads(parts.arithmetic.threads):
                 Training(parts, run, quiet).run_through()
+    if run.result["status"] == "diverged":
+        raise Diverged(run.result["error"], folder)
     return run
 
 
@@ -183,7 +189,15 @@ class Training:
             if look and not math.isfinite(number.item()):
                 self._diverge(number.item(), batch, before)
 
-        log = self.stepper.step(batch, finite, measure=step % _NORM_STEPS == 0)
+        try:
+            log = self.stepper.step(batch, finite, measure=step % _NORM_STEPS == 0)
+        except DeepforwardError:
+            raise
+        except Exception as error:
+            said = (str(error).splitlines() or [""])[0]
+            raise InvalidModel(
+                f"training step {step} of '{recipe.model}' raised {type(error).__name__}: {said}; mend it"
+            ) from error
         norm = log.pop("gradient_norm", None)
         if norm is not None and look:
             standing.norms.append(float(norm))
@@ -249,41 +263,49 @@ class Training:
             restore_draws(before, self.generators, self.parts.arithmetic.device)
             origin = self.probe.locate(lambda: self._first_loss(batch))
             if origin is not None:
-                place = f"; it arose in the {origin['place']} of layer '{origin['layer']}' ({origin['kind']})"
+                kind = origin["kind"]
+                place = (
+                    f"; it arose in the {origin['place']} of layer '{origin['layer']}' ({kind})"
+                    if kind
+                    else "; it arose in the loss"
+                )
         self.standing.end_epoch(self._row({"loss": number}))
         self._write_history()
-        self._finish("diverged", {})
-        error = Diverged(
+        error = (
             f"loss or gradient became {number} at step {step} (epoch {epoch}){place}; lower the learning rate or run "
             f"`deepforward diagnose {self.run.folder}`"
         )
-        error.folder = self.run.folder
-        raise error
+        self._finish("diverged", {}, error=error)
+        raise Diverged(error, self.run.folder)
 
     def _first_loss(self, batch: Batch) -> Tensor:
         with self.parts.arithmetic.autocast():
             return next(iter(self.parts.objective.signals(self.parts.model, batch, self.generators["objective"]))).loss
 
-    def _finish(self, status: str, test: dict[str, float]) -> None:
-        """Write readings and result. Test data is looked at once, with the best weights."""
+    def _finish(self, status: str, test: dict[str, float], **more: Any) -> None:
+        """Write readings and result. All metrics are of the best epoch; test data is looked at once, with its weights."""
         self._write_readings()
-        last = self.standing.history[-1]
-        metrics = {name: value for name, value in last.items() if name.startswith(("train/", "validation/"))}
+        history, lowest = self.standing.history, self.standing.best_loss
+        best = next((row for row in history if lowest is not None and row.get("validation/loss") == lowest), history[-1])
+        metrics = {name: value for name, value in best.items() if name.startswith(("train/", "validation/"))}
         metrics |= {f"test/{name}": value if math.isfinite(value) else None for name, value in test.items()}
         arithmetic = dataclasses.asdict(self.parts.arithmetic) | {"device": str(self.parts.arithmetic.device)}
         self.run.update_result(
             status=status,
             epochs=self.standing.epoch,
+            best_epoch=best["epoch"],
             metrics=metrics,
             seconds=time.perf_counter() - self.started,
             learning_rate=self.standing.peak,
             parameters=sum(p.numel() for p in self.parts.model.parameters()),
             arithmetic=arithmetic,
             versions=versions(),
+            **more,
         )
 
 
-def _free_folder(recipe: Recipe) -> Path:
+def default_folder(recipe: Recipe) -> Path:
+    """The folder of a run that was given none: `runs/MODEL-DATA-N`, N being the first free number."""
     stem = "".join(c if c.isalnum() else "-" for c in f"{Path(recipe.model.partition(':')[0]).stem}-{recipe.data}").strip("-")
     number = 1
     while Path("runs", f"{stem}-{number}").exists():
