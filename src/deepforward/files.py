@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
 
 from deepforward.errors import WriteFailed
 
+#: Error number -> what to do about it.
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space or give another folder"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "give a folder that you may write to"),
+    errno.EISDIR: "give the path of a file",
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file stands where a folder is wanted; give another path"),
+}
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a reader, or a crash, sees the old file or the new one, never a part.
 
     Raises:
-        WriteFailed: The disk is full or the folder cannot be written; the old file is intact.
+        WriteFailed: The disk is full or the path cannot be written; the old file is intact.
     """
     temporary = None
     try:
@@ -31,4 +40,5 @@ def write_whole(path: Path, content: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        raise WriteFailed(f"{path} could not be written ({error.strerror}); free space or give another folder") from error
+        advice = _ADVICE.get(error.errno or 0, "give another path")
+        raise WriteFailed(f"{path} could not be written ({error.strerror}); {advice}") from error

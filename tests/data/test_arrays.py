@@ -78,12 +78,14 @@ EYE = np.eye(4)
     ("arrays", "error", "says"),
     [
         ({"x": EYE}, InvalidData, "got the arrays x, expected x, y or x_train"),
+        ({"a": EYE}, InvalidData, "got the arrays a, expected x, y or x_train"),
+        ({}, InvalidData, "got no array, expected x, y or x_train"),
         ({"x": EYE, "y": [0, 1, 0]}, InvalidData, "got 4 rows in x and 3 in y"),
         ({"x": EYE, "y": EYE}, InvalidData, r"got targets of shape \(4, 4\)"),
         ({"x": EYE, "y": []}, InvalidData, r"got targets of shape \(0,\)"),
         ({"x": EYE[0], "y": [0, 1, 0, 1]}, InvalidData, r"array x: got float64 of shape \(4,\)"),
         ({"x": EYE.astype(str), "y": [0, 1, 0, 1]}, InvalidData, "array x: got <U"),
-        ({"x": EYE.astype(object), "y": [0, 1, 0, 1]}, CorruptData, "cannot be read as npz .*allow_pickle"),
+        ({"x": EYE.astype(object), "y": [0, 1, 0, 1]}, CorruptData, "cannot be read as npz .*holds Python objects"),
         ({"x": np.full((8, 2), np.nan), "y": [0, 1] * 4}, InvalidData, r"array x: got nan at example 0, position \(0,\)"),
         ({"x": np.eye(8), "y": [0] * 8}, InvalidData, "got one class"),
         ({"x": np.eye(8), "y": [0.0, np.nan] * 4}, InvalidData, "train targets: got nan at example"),
@@ -97,7 +99,7 @@ EYE = np.eye(4)
         (
             {"x_train": EYE, "y_train": [0, 1, 0, 1], "x_test": EYE, "y_test": [0, 1, 2, 0]},
             InvalidData,
-            "got label 2 at example 2",
+            "array y_test: got label 2 at example 2",
         ),
         (
             {"x_train": EYE, "y_train": [0, 1, 0, 1], "x_test": EYE[:3], "y_test": [0, 1, 1, 0]},
@@ -133,7 +135,7 @@ def test_files_that_are_no_archive(tmp_path):
         path.write_bytes(content)
         with pytest.raises(CorruptData, match=r"a\.npz: cannot be read as npz") as caught:
             load(spec)
-        assert "\n" not in str(caught.value)
+        assert "\n" not in str(caught.value) and "allow_pickle" not in str(caught.value)
     with path.open("wb") as stream:
         np.save(stream, EYE)
     with pytest.raises(CorruptData, match="got a single array"):
@@ -144,7 +146,8 @@ def test_a_header_that_claims_too_much(tmp_path):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**7, 10**7)})
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
-        archive.writestr("x.npy", header.getvalue() + bytes(80))
+        for name in ("x.npy", "y.npy"):
+            archive.writestr(name, header.getvalue() + bytes(80))
     with pytest.raises(CorruptData, match="cannot be read as npz"):
         load(f"npz:{tmp_path / 'a.npz'}")
 
@@ -161,3 +164,9 @@ def test_a_flipped_byte_is_noticed(tmp_path):
     (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(CorruptData, match="CRC"):
         load(spec)
+
+
+def test_text_for_a_regression_is_named_where_it_stands(tmp_path):
+    spec = save(tmp_path, x_train=EYE, y_train=[0.5, 1, 2, 3], x_test=EYE, y_test=["a", "b", "c", "d"])
+    with pytest.raises(InvalidData, match="array y_test: got text"):
+        load(f"{spec}?task=regression")

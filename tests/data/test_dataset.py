@@ -104,5 +104,5 @@ def test_values_are_split_as_one_class():
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])
 def test_a_share_outside_the_open_interval_is_refused(share):
-    with pytest.raises(InvalidOption, match="got a share of"):
+    with pytest.raises(InvalidOption, match=f"got validation={share:g}, expected"):
         dataset().hold_out(share, torch.Generator())

@@ -84,7 +84,7 @@ def test_large_images_of_one_size_are_made_smaller(tmp_path):
     assert load(f"folder:{write(tmp_path / 'big', size=(300, 260))}").shape == (3, 224, 224)
 
 
-@pytest.mark.parametrize("size", ["0", "-3", "8x", "8x0", "wide", "nan", "999999"])
+@pytest.mark.parametrize("size", ["0", "-3", "8x", "8x0", "wide", "nan", "1025", "8x9999", "999999"])
 def test_wrong_sizes(pets, size):
     with pytest.raises(InvalidOption, match=f"got size={size}, expected auto, PIXELS or HEIGHTxWIDTH"):
         load(f"folder:{pets}?size={size}")
@@ -202,6 +202,12 @@ def test_a_text_called_png_is_named(pets):
         load(f"folder:{pets}")
 
 
+def test_a_file_that_the_system_refuses_is_not_called_broken(pets):
+    (pets / "dog" / "9.png").mkdir()
+    with pytest.raises(DataUnavailable, match=r"dog/9\.png: cannot be read \(Is a directory\)"):
+        load(f"folder:{pets}")
+
+
 def test_32_bits_a_pixel_are_refused(pets):
     Image.new("F", (6, 5)).save(pets / "dog" / "a.tif")
     with pytest.raises(InvalidData, match=r"dog/a\.tif: got 32 bits a pixel"):
@@ -219,7 +225,7 @@ def test_other_files_are_left_alone(pets):
 def test_a_missing_folder_one_class_and_no_images(tmp_path):
     with pytest.raises(DataUnavailable, match="no such folder"):
         load(f"folder:{tmp_path / 'none'}")
-    with pytest.raises(InvalidData, match="got 1 class folders, expected at least 2"):
+    with pytest.raises(InvalidData, match="got the class folder cat only, expected at least 2"):
         load(f"folder:{write(tmp_path / 'one', classes=('cat',))}")
     (tmp_path / "one" / "dog").mkdir()
     with pytest.raises(DataUnavailable, match=r"one/dog: got no images"):
@@ -227,8 +233,10 @@ def test_a_missing_folder_one_class_and_no_images(tmp_path):
 
 
 def test_too_few_images_to_split(tmp_path):
-    with pytest.raises(InvalidData, match=r"got 2 examples, too few to hold out a share of 0\.25"):
-        load(f"folder:{write(tmp_path / 'few', count=1)}")
+    few = write(tmp_path / "few", count=1)
+    (few / "cat" / "0.png").write_text("never decoded")
+    with pytest.raises(InvalidData, match=r"got 2 examples, too few to hold out test=0\.25 of each class"):
+        load(f"folder:{few}")
 
 
 def test_two_at_once_make_one_whole_cache(pets):

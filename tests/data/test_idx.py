@@ -106,8 +106,21 @@ def test_files_without_examples(tmp_path):
 def test_a_test_label_that_training_lacks(tmp_path):
     write_set(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(idx_bytes([0, 1, 2, 9, 0]))
-    with pytest.raises(InvalidData, match="test targets: got label 9 at example 3, expected 0 to 2"):
+    with pytest.raises(
+        InvalidData, match="test labels: got label 9 at example 3, which no training .* expected one of 0, 1, 2"
+    ):
         load(f"idx:{tmp_path}")
+
+
+def test_classes_are_the_labels_that_training_has(tmp_path):
+    write_set(tmp_path)
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(idx_bytes(np.tile([1, 5, 200], 4)))
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(idx_bytes([200, 1, 5, 5, 1]))
+    data = load(f"idx:{tmp_path}")
+    assert data.classes == ("1", "5", "200")
+    assert (data.train.targets[:3].tolist(), data.test.targets.tolist()) == ([0, 1, 2], [2, 0, 1, 1, 0])
+    # A subset that lacks a class keeps its name and the indices of the others.
+    assert load(f"idx:{tmp_path}?train=5").classes == data.classes
 
 
 def test_labels_out_of_range_of_a_named_set(elsewhere, monkeypatch):
@@ -124,7 +137,7 @@ def test_a_subset_is_part_of_a_larger_one(tmp_path):
         {tuple(image.flatten().tolist()) for image in load(f"idx:{folder}?train={n}&test=9").train.inputs} for n in (10, 25, 40)
     ]
     assert [len(images) for images in rows] == [10, 25, 40] and rows[0] < rows[1] < rows[2]
-    with pytest.raises(InvalidOption, match="got 21 examples to keep, expected at most 20"):
+    with pytest.raises(InvalidOption, match="got test=21, expected at most 20"):
         load(f"idx:{folder}?test=21")
 
 

@@ -52,12 +52,13 @@ def test_digits_are_all_there():
 def test_unknown_family_offers_neighbours():
     with pytest.raises(UnknownName, match=r"unknown source 'minst'; did you mean mnist"):
         load("minst")
+    with pytest.raises(UnknownName, match=r"^unknown option of rings 'nois'; did you mean noise"):
+        load("rings?nois=1")
 
 
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("digits?noise=1", "digits: unknown option 'noise'; accepted: test, seed"),
         ("digits?test=2", "digits: got test=2, expected a number between 0 and 1, ends excluded"),
         ("digits?seed=-1", "digits: got seed=-1, expected a whole number between 0 and"),
         ("digits:here", "digits: got the path 'here', expected none"),

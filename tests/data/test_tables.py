@@ -11,7 +11,7 @@ import torch
 from pyarrow import parquet
 
 from deepforward.data import load
-from deepforward.errors import CorruptData, DataUnavailable, InvalidData, InvalidOption, MissingExtra
+from deepforward.errors import CorruptData, DataUnavailable, InvalidData, MissingExtra, UnknownName
 
 ROWS = [(5.1, "red", 3), (4.9, "blue", 1), (6.0, "red", 3), (5.5, "green", 1), (7.0, "red", 3), (6.5, "blue", 1)]
 
@@ -81,10 +81,13 @@ def test_quotes_blank_lines_and_a_byte_order_mark(tmp_path):
 
 def test_columns_that_are_not_there(tmp_path):
     path = write(tmp_path / "t.csv")
-    for options, got in (("target=taste", "target=taste"), ("target=quality&drop=acid,taste", "drop=taste")):
-        with pytest.raises(InvalidOption) as caught:
+    for options, option, name, near in (
+        ("target=qualty", "target", "qualty", "quality"),
+        ("target=quality&drop=acid,color", "drop", "color", "colour"),
+    ):
+        with pytest.raises(UnknownName) as caught:
             load(f"table:{path}?{options}")
-        assert str(caught.value) == f"{path}: got {got}, expected one of the columns acid, colour, quality"
+        assert str(caught.value).startswith(f"unknown column of {path} in {option} '{name}'; did you mean {near}")
 
 
 def cells(*changed):

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from deepforward.data.checks import check_finite
 from deepforward.data.dataset import Split, Splits
-from deepforward.data.labels import Task, encoder
+from deepforward.data.labels import Encode, Task, encoder
 from deepforward.data.spec import Seed, Share
 from deepforward.data.splitting import stratified
-from deepforward.errors import CorruptData, InvalidData
+from deepforward.errors import CorruptData, DeepforwardError, InvalidData
 
 _WHOLE, _PARTED = ("x", "y"), ("x_train", "y_train", "x_test", "y_test")
 
@@ -40,15 +40,11 @@ def npz(path: Path, *, task: Task = "auto", test: Share = 0.25, seed: Seed = 0) 
     """
     arrays = _read(path)
     if all(key in arrays for key in _PARTED):
-        encode, classes = encoder(f"{path}: array y_train", _flat(path, arrays["y_train"]), task)
-        train = Split(_inputs(path, "x_train", arrays), encode(_flat(path, arrays["y_train"])))
-        held = Split(_inputs(path, "x_test", arrays), encode(_flat(path, arrays["y_test"])))
+        encode, classes = encoder(f"{path}: array y_train", _flat(path, "y_train", arrays), task)
+        train, held = (_split(path, f"_{part}", arrays, encode) for part in ("train", "test"))
         return Splits(train, held, classes)
-    if not all(key in arrays for key in _WHOLE):
-        got = f"the arrays {', '.join(arrays) or 'none'}"
-        raise InvalidData(f"{path}: got {got}, expected {', '.join(_WHOLE)} or {', '.join(_PARTED)}")
-    encode, classes = encoder(f"{path}: array y", _flat(path, arrays["y"]), task)
-    whole = Split(_inputs(path, "x", arrays), encode(_flat(path, arrays["y"])))
+    encode, classes = encoder(f"{path}: array y", _flat(path, "y", arrays), task)
+    whole = _split(path, "", arrays, encode)
     if len(whole.inputs) != len(whole.targets):
         raise InvalidData(f"{path}: got {len(whole.inputs)} rows in x and {len(whole.targets)} in y, expected as many of each")
     rest, held_out = stratified(whole.targets, test, torch.Generator().manual_seed(seed))
@@ -61,16 +57,30 @@ def _read(path: Path) -> Mapping[str, np.ndarray]:
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise CorruptData(f"{path}: got a single array, expected an npz file made by numpy.savez(x=..., y=...)")
+            if not any(all(key in archive.files for key in keys) for keys in (_WHOLE, _PARTED)):
+                got = f"the arrays {', '.join(archive.files)}" if archive.files else "no array"
+                raise InvalidData(f"{path}: got {got}, expected {', '.join(_WHOLE)} or {', '.join(_PARTED)}")
             return {key: archive[key] for key in archive.files if key in {*_WHOLE, *_PARTED}}
+    except DeepforwardError:
+        raise
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "pickle" in reason:  # what NumPy takes an unknown file for; its advice, to allow that, would run what is in the file
+            reason = "it is something else, or holds Python objects"
         raise CorruptData(f"{path}: cannot be read as npz ({reason}); write it again with numpy.savez") from None
 
 
-def _flat(path: Path, targets: np.ndarray) -> np.ndarray:
+def _split(path: Path, suffix: str, arrays: Mapping[str, np.ndarray], encode: Encode) -> Split:
+    x, y = f"x{suffix}", f"y{suffix}"
+    return Split(_inputs(path, x, arrays), encode(f"{path}: array {y}", _flat(path, y, arrays)))
+
+
+def _flat(path: Path, key: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    targets = arrays[key]
     flat = targets.squeeze(1) if targets.ndim == 2 and targets.shape[1] == 1 else targets
     if flat.ndim != 1 or not len(flat):
-        raise InvalidData(f"{path}: got targets of shape {targets.shape}, expected one an example and at least one example")
+        got = f"targets of shape {targets.shape}"
+        raise InvalidData(f"{path}: array {key}: got {got}, expected one an example and at least one example")
     return flat
 
 

@@ -112,7 +112,7 @@ class Dataset:
             InvalidOption: `share` is outside (0, 1).
             InvalidData: `share` of these examples is none.
         """
-        rest, held = stratified(self.train.targets, share, rng)
+        rest, held = stratified(self.train.targets, share, rng, "validation")
         return self.train.select(rest), self.train.select(held)
 
     def __repr__(self) -> str:

@@ -30,7 +30,7 @@ from deepforward.errors import DataUnavailable, DeepforwardError, DeepforwardWar
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _HELD_OUT = ("test", "val")
-_LARGEST_AUTOMATIC = 224
+_LARGEST_AUTOMATIC, _LARGEST = 224, 1024
 
 
 class _Listing(NamedTuple):
@@ -62,6 +62,7 @@ def folder(
         DataUnavailable: No such folder, or no images in it.
         InvalidData: Fewer than two classes, or an unknown class in the test split.
         CorruptData: An image does not decode; the message names the file.
+        InvalidOption: `size` is none, or above 1024.
     """
     asked = _asked_size(size)
     listing = _list(path, test, seed)
@@ -75,8 +76,8 @@ def _asked_size(text: str) -> tuple[int, int] | None:
         return None
     match = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text)
     sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if min(sides) < 1:
-        raise InvalidOption(f"folder: got size={text}, expected auto, PIXELS or HEIGHTxWIDTH")
+    if not 1 <= min(sides) <= max(sides) <= _LARGEST:
+        raise InvalidOption(f"folder: got size={text}, expected auto, PIXELS or HEIGHTxWIDTH of at most {_LARGEST} each")
     return sides
 
 
@@ -88,9 +89,8 @@ def _list(root: Path, share: float, seed: int) -> _Listing:
     by_class = _by_class(root / "train" if has_train else root)
     classes = tuple(by_class)
     if len(classes) < 2:
-        raise InvalidData(
-            f"{root}: got {len(classes)} class folders, expected at least 2; put the images of each class in its own folder"
-        )
+        got = f"the class folder {classes[0]} only" if classes else "no class folder"
+        raise InvalidData(f"{root}: got {got}, expected at least 2; put the images of each class in its own folder")
     files, labels = _flatten(by_class, classes)
     if held_root is None:
         rest, held = stratified(labels, share, torch.Generator().manual_seed(seed))

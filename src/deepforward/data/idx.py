@@ -14,6 +14,7 @@ from torch import Tensor
 
 from deepforward.data.dataset import Split, Splits
 from deepforward.data.images import resize
+from deepforward.data.labels import encoder
 from deepforward.data.spec import Count, Pixels, Seed
 from deepforward.errors import CorruptData, DataUnavailable, InvalidData, InvalidOption
 
@@ -57,8 +58,8 @@ def idx(
 ) -> Splits:
     """Labelled images or feature rows from a folder with the four files of MNIST's layout, plain or `.gz`.
 
-    The files are `train-images*`, `train-labels*`, and `t10k-` or `test-` of the same. Classes are the labels 0, 1, ... that
-    the training split knows.
+    The files are `train-images*`, `train-labels*`, and `t10k-` or `test-` of the same. Classes are the labels that occur in the
+    training file, in ascending order; they need not begin at 0 or be without gaps.
 
     Args:
         path: The folder.
@@ -66,15 +67,37 @@ def idx(
         test: The same for the test split.
         size: Height and width in pixels to resize images to, by antialiased bilinear interpolation.
         seed: Chooses the examples kept.
+
+    Raises:
+        DataUnavailable: No such folder, or a file is missing.
+        CorruptData: A file is cut short or no idx file.
+        InvalidData: Images and labels do not fit each other, or the test split has a label that the training split lacks.
     """
     if not path.is_dir():
         raise DataUnavailable(f"{path}: no such folder; write idx:DIR with the folder of the idx files")
-    splits = []
-    for prefixes, keep in ((("train",), train), (_TEST_PREFIXES, test)):
-        split = _keep(_read_split(path, prefixes), keep, seed, f"{path}: {prefixes[0]}")
-        splits.append(split if size is None else Split(resize(split.inputs, size), split.targets))
-    classes = tuple(str(label) for label in range(int(splits[0].targets.max()) + 1))
-    return Splits(splits[0], splits[1], classes)
+    whole = read_splits(path)
+    encode, classes = encoder(f"{path}: train labels", whole[0].targets.numpy(), "classification")
+    encoded = (
+        Split(split.inputs, encode(f"{path}: {name} labels", split.targets.numpy()))
+        for name, split in zip(("train", "test"), whole, strict=True)
+    )
+    return Splits(*reduced(*encoded, train=train, test=test, size=size, seed=seed), classes)
+
+
+def read_splits(path: Path) -> tuple[Split, Split]:
+    """Training and test split from a folder of four idx files, with the labels as they stand in the files."""
+    return _read_split(path, ("train",)), _read_split(path, _TEST_PREFIXES)
+
+
+def reduced(
+    train_split: Split, test_split: Split, *, train: int | None, test: int | None, size: int | None, seed: int
+) -> tuple[Split, Split]:
+    """Training and test split with fewer examples and other sizes, where asked for; the options are those of `idx`."""
+    kept = _keep(train_split, train, seed, "train"), _keep(test_split, test, seed, "test")
+    if size is None:
+        return kept
+    first, second = (Split(resize(split.inputs, size), split.targets) for split in kept)
+    return first, second
 
 
 def _read_split(folder: Path, prefixes: tuple[str, ...]) -> Split:
@@ -111,9 +134,9 @@ def _matches(folder: Path, prefixes: tuple[str, ...], content: str) -> list[Path
     return [path for prefix in prefixes for path in sorted(folder.glob(f"{prefix}-{content}*"))]
 
 
-def _keep(split: Split, count: int | None, seed: int, place: str) -> Split:
+def _keep(split: Split, count: int | None, seed: int, option: str) -> Split:
     if count is None:
         return split
     if count > len(split):
-        raise InvalidOption(f"{place}: got {count} examples to keep, expected at most {len(split)}")
+        raise InvalidOption(f"got {option}={count}, expected at most {len(split)}, as many as there are")
     return split.select(torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count])

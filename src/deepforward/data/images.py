@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-from deepforward.errors import CorruptData, DeepforwardError, InvalidData
+from deepforward.errors import CorruptData, DataUnavailable, DeepforwardError, InvalidData
 
 _GREY = {"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"}
 _EXIF_ORIENTATION, _TRANSPOSED = 0x0112, range(5, 9)
@@ -24,6 +24,7 @@ def describe(path: Path) -> tuple[int, int, bool]:
 
     Raises:
         CorruptData: The file is no image.
+        DataUnavailable: The system does not let it be read.
     """
     with _opened(path) as image:
         width, height = image.size
@@ -41,6 +42,7 @@ def decode(path: Path, height: int, width: int, *, is_grey: bool) -> UInt8[np.nd
 
     Raises:
         CorruptData: The file does not decode.
+        DataUnavailable: The system does not let it be read.
         InvalidData: It has 32 bits a pixel, whose range is anybody's guess.
     """
     with _opened(path) as image:
@@ -76,6 +78,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         raise CorruptData(f"{path}: got a file that is no image, expected PNG, JPEG or the like; repair or remove it") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # from the system: Pillow sets no number
+            raise DataUnavailable(f"{path}: cannot be read ({error.strerror}); make it readable or remove it") from None
         raise CorruptData(f"{path}: does not decode as an image ({error}); repair or remove it") from None
 
 

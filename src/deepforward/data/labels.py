@@ -27,21 +27,23 @@ def is_classification(targets: np.ndarray, task: Task) -> bool:
     return bool((targets == np.round(targets)).all()) and len(np.unique(targets)) <= _MOST_CLASSES
 
 
-def encoder(place: str, targets: np.ndarray, task: Task) -> tuple[Callable[[np.ndarray], Tensor], tuple[str, ...]]:
+#: From a place, for messages, and the targets that stand there to int64 indices or float32 values.
+Encode = Callable[[str, np.ndarray], Tensor]
+
+
+def encoder(place: str, targets: np.ndarray, task: Task) -> tuple[Encode, tuple[str, ...]]:
     """A function from targets to int64 indices of the distinct values in `targets`, and their names; or to float32 values.
 
     Raises:
-        InvalidData: Regression on text; or, from the function, a value that `targets` lacks.
+        InvalidData: From the function: text for a regression, or a value that `targets` lacks.
     """
     if not is_classification(targets, task):
-        if targets.dtype.kind not in "biuf":
-            raise InvalidData(f"{place}: got text as target of a regression, expected numbers; use task=classification")
         return _values, ()
     if targets.dtype.kind == "f":
         check_finite(place, torch.from_numpy(targets))
     known = np.unique(targets)
 
-    def indices(values: np.ndarray) -> Tensor:
+    def indices(place: str, values: np.ndarray) -> Tensor:
         if (values.dtype.kind in "US") != (known.dtype.kind in "US"):
             raise InvalidData(
                 f"{place}: got {known.dtype} for training and {values.dtype} for test, expected one kind of label"
@@ -57,7 +59,9 @@ def encoder(place: str, targets: np.ndarray, task: Task) -> tuple[Callable[[np.n
     return indices, tuple(map(_name, known))
 
 
-def _values(targets: np.ndarray) -> Tensor:
+def _values(place: str, targets: np.ndarray) -> Tensor:
+    if targets.dtype.kind not in "biuf":
+        raise InvalidData(f"{place}: got text as target of a regression, expected numbers; use task=classification")
     with np.errstate(over="ignore"):  # becomes infinite, which no Dataset takes
         return torch.from_numpy(targets.astype(np.float32))
 

@@ -19,8 +19,8 @@ def load(spec: str) -> Dataset:
             families and their options stand on the cards: `deepforward list sources`.
 
     Raises:
-        UnknownName: No card has that family; the message offers neighbours.
-        InvalidOption: An option is unknown, missing or has a value it cannot have, or a path is missing or out of place.
+        UnknownName: No card has that family, or the family no such option; the message offers neighbours.
+        InvalidOption: An option is missing or has a value it cannot have, or a path is missing or out of place.
         DataUnavailable: The data is not where the source looks for it.
         CorruptData: A file is cut short or does not decode.
         InvalidData: The data was read but cannot be used.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deepforward.data.dataset import Splits
-from deepforward.data.idx import idx, is_complete
+from deepforward.data.idx import is_complete, read_splits, reduced
 from deepforward.data.spec import Count, Pixels, Seed
 from deepforward.data.storage import data_folders
 from deepforward.errors import DataUnavailable
@@ -27,16 +27,16 @@ def mnist(*, train: Count | None = None, test: Count | None = None, size: Pixels
     Raises:
         DataUnavailable: The files are in none of the places where they may lie; the message names them all.
     """
-    splits = idx(_locate("mnist", "MNIST/raw"), train=train, test=test, size=size, seed=seed)
-    return splits._replace(classes=tuple("0123456789"))
+    whole = read_splits(_locate("mnist", "MNIST/raw"))
+    return Splits(*reduced(*whole, train=train, test=test, size=size, seed=seed), tuple("0123456789"))
 
 
 def fashion_mnist(
     *, train: Count | None = None, test: Count | None = None, size: Pixels | None = None, seed: Seed = 0
 ) -> Splits:
     """Photographs of clothes, 60000 + 10000 images (1, 28, 28) uint8; arguments and errors are those of `mnist`."""
-    splits = idx(_locate("fashion-mnist", "FashionMNIST/raw"), train=train, test=test, size=size, seed=seed)
-    return splits._replace(classes=_CLOTHES)
+    whole = read_splits(_locate("fashion-mnist", "FashionMNIST/raw"))
+    return Splits(*reduced(*whole, train=train, test=test, size=size, seed=seed), _CLOTHES)
 
 
 def _locate(name: str, torchvision_folder: str) -> Path:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import unquote
 
-from deepforward.errors import InvalidOption
+from deepforward.errors import InvalidOption, UnknownName
 
 
 class Spec(NamedTuple):
@@ -80,13 +80,16 @@ def arguments(owner: str, function: Callable[..., Any], options: Mapping[str, st
     Understood are int, float, str, `Literal`, `X | None` and `Annotated[X, Range(...)]`.
 
     Raises:
-        InvalidOption: An unknown key, a value of the wrong kind or out of range, or a required key that is missing.
+        UnknownName: An unknown key; the message offers neighbours.
+        InvalidOption: A value of the wrong kind or out of range, or a required key that is missing.
     """
     parameters = inspect.signature(function, eval_str=True).parameters.values()
     accepted = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
     for key in options:
+        if not accepted:
+            raise InvalidOption(f"{owner}: got option '{key}', expected none")
         if key not in accepted:
-            raise InvalidOption(f"{owner}: unknown option '{key}'; accepted: {', '.join(accepted) or 'none'}")
+            raise UnknownName(f"option of {owner}", key, accepted)
     for key, parameter in accepted.items():
         if parameter.default is parameter.empty and key not in options:
             raise InvalidOption(f"{owner}: option '{key}' is missing; write {owner}?{key}=VALUE")

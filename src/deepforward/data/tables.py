@@ -16,7 +16,7 @@ from deepforward.data.dataset import Split, Splits
 from deepforward.data.labels import Task, encoder
 from deepforward.data.spec import Seed, Share
 from deepforward.data.splitting import stratified
-from deepforward.errors import CorruptData, DataUnavailable, InvalidData, InvalidOption, MissingExtra
+from deepforward.errors import CorruptData, DataUnavailable, InvalidData, MissingExtra, UnknownName
 
 _MOST_CATEGORIES = 100
 _DELIMITERS = ",;\t|"
@@ -42,7 +42,7 @@ def table(path: Path, *, target: str, drop: str = "", task: Task = "auto", test:
         DataUnavailable: No such file.
         CorruptData: The file does not parse; the message names the row.
         InvalidData: An empty cell, a text among numbers, or too many categories; the message names column and row.
-        InvalidOption: The table lacks a column that an option names; the message names those it has.
+        UnknownName: The table lacks a column that an option names; the message offers those it has.
         MissingExtra: A Parquet file without pyarrow.
     """
     read = _read_parquet if path.suffix.lower() in (".parquet", ".pq") else _read_csv
@@ -50,13 +50,14 @@ def table(path: Path, *, target: str, drop: str = "", task: Task = "auto", test:
     dropped = {name.strip() for name in drop.split(",")} if drop else set()
     for option, names in (("target", {target}), ("drop", dropped)):
         for name in sorted(names - set(columns)):
-            raise InvalidOption(f"{path}: got {option}={name}, expected one of the columns {', '.join(columns)}")
+            raise UnknownName(f"column of {path} in {option}", name, columns)
     features = [name for name in columns if name != target and name not in dropped]
     if not features:
         raise InvalidData(f"{path}: got no column besides the target '{target}', expected at least one feature")
     inputs = torch.cat([_encode(path, name, columns[name]) for name in features], dim=1)
-    encode, classes = encoder(f"{path}: column '{target}'", columns[target], task)
-    whole = Split(inputs, encode(columns[target]))
+    place = f"{path}: column '{target}'"
+    encode, classes = encoder(place, columns[target], task)
+    whole = Split(inputs, encode(place, columns[target]))
     rest, held = stratified(whole.targets, test, torch.Generator().manual_seed(seed))
     return Splits(whole.select(rest), whole.select(held), classes)
 
