@@ -35,7 +35,7 @@ def history(*losses: float) -> list[Mapping[str, float]]:
 
 def stuck(**fields: object) -> Evidence:
     """A run that has learnt nothing."""
-    return Evidence(history=history(2.303, 2.3026), chance=2.302585, **fields)
+    return Evidence(history=history(2.303, 2.3028, 2.3026), chance=2.302585, **fields)
 
 
 def geometric(decades_per_layer: float, layers: int) -> list[float]:

@@ -65,7 +65,7 @@ def test_a_healthy_network_is_left_alone(tmp_path, digits):
 
 def test_what_nothing_cures_is_said_to_be_uncured(tmp_path, digits):
     """Weights that decay faster than they learn: no prescription of ours touches the decay."""
-    hopeless = deep(model_options={"depth": 1, "width": 1, "activation": "tanh"}, epochs=1, weight_decay=10.0)
+    hopeless = deep(model_options={"depth": 1, "width": 1, "activation": "tanh"}, epochs=3, weight_decay=10.0)
     result = cure(hopeless, out=tmp_path / "hopeless", seeds=(0, 1), data=digits, quiet=True)
     assert result.diagnosis.rules == ("no-progress",)
     assert result.best is None

@@ -29,7 +29,6 @@ def recipe(**changes):
         optimizer="sgd",
         optimizer_options={"momentum": MOMENTUM},
         learning_rate=RATE,
-        threads=1,
     )
     return base.replace(**changes).complete(regression=True)
 
@@ -54,6 +53,11 @@ def test_l1_is_identified_where_smoothness_follows_the_norm_and_not_where_it_doe
     assert _identified_slope(norms, 2 + 5 * norms + 0.1 * rng.random(24), rng) == pytest.approx(5, rel=0.02)
     assert _identified_slope(norms, 7 + rng.random(24), rng) == 0.0
     assert _identified_slope(np.linspace(1, 2, 24), np.linspace(1, 2, 24), rng) == 0.0  # too little spread
+
+
+def test_at_a_rate_of_zero_there_is_nothing_to_clip(line):
+    with pytest.raises(NoEffect, match="nothing moves"):
+        clip_threshold(recipe(learning_rate=0.0), line)
 
 
 def test_a_gradient_of_zero_gives_no_threshold(line, tmp_path):

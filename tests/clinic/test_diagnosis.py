@@ -1,6 +1,7 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -8,8 +9,8 @@ from torch import nn
 from deepforward import Probe
 from deepforward.clinic import diagnose
 from deepforward.data import load
-from deepforward.engine import Recipe, fit
-from deepforward.errors import InvalidData, InvalidOption
+from deepforward.engine import Recipe, Run, fit
+from deepforward.errors import InvalidData, InvalidModel, InvalidOption, RunMismatch, ShapeError
 
 
 def deep(depth: int = 20) -> nn.Sequential:
@@ -105,3 +106,106 @@ def test_a_module_without_data_is_refused():
 def test_inputs_without_as_many_targets_are_refused(count):
     with pytest.raises(InvalidData, match=f"got {count} inputs"):
         diagnose(deep(), (torch.zeros(count, 64), torch.zeros(count and count + 1, dtype=torch.int64)))
+
+
+class Functional(nn.Module):
+    """Two affine layers with a function between them that no module shows."""
+
+    def __init__(self, between, bias: float = 0.0) -> None:
+        super().__init__()
+        self.between, self.a, self.b = between, nn.Linear(8, 16), nn.Linear(16, 10)
+        nn.init.constant_(self.a.bias, bias)
+
+    def forward(self, x):
+        return self.b(self.between(self.a(x)))
+
+
+def pair(examples: int = 65):
+    return torch.randn(examples, 8), torch.arange(examples) % 10
+
+
+def test_dead_units_behind_a_function_are_seen_by_the_gradient_they_stop():
+    (finding,) = diagnose(Functional(torch.relu, bias=-50.0), pair()).findings
+    assert (finding.rule, finding.layer) == ("dead-units", "a#0")
+    assert diagnose(Functional(torch.relu), pair()).findings == ()
+
+
+def test_a_function_that_makes_nan_is_named_and_not_the_layer_that_receives_it():
+    (finding,) = diagnose(Functional(torch.log), pair()).findings
+    assert (finding.rule, finding.layer) == ("not-finite", "Functional#0")
+    assert "an operation there is at fault" in finding.cause
+
+
+def test_nan_in_the_inputs_is_named_as_such():
+    inputs, targets = pair()
+    inputs[3, 2] = torch.nan
+    (finding,) = diagnose(Functional(torch.relu), (inputs, targets)).findings
+    assert finding.evidence["place"] == "input"
+    assert "arose in the inputs" in finding.cause
+
+
+def test_inputs_are_scaled_as_asked():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    assert diagnose(model, "digits").evidence.input_scale == pytest.approx(1.0, abs=0.1)
+    assert diagnose(model, "digits", scaling="none").evidence.input_scale > 3
+
+
+@pytest.mark.parametrize("convert", [lambda x: x.numpy(), lambda x: x.tolist(), lambda x: x.numpy().astype(np.float64)])
+def test_arrays_and_lists_are_data(convert):
+    inputs, targets = pair()
+    assert diagnose(Functional(torch.relu), [convert(inputs), targets.int().numpy()]).findings == ()
+
+
+def test_the_folder_of_a_run_is_a_run(ill_run, tmp_path):
+    assert diagnose(str(ill_run.folder)).rules == diagnose(ill_run.folder).rules == ("vanishing",)
+    with pytest.raises(RunMismatch, match="not a run folder"):
+        diagnose(tmp_path)
+
+
+def test_a_run_that_has_not_ended_gets_no_result(ill_run, tmp_path):
+    for name in ("recipe.json", "history.jsonl", "readings.json"):
+        (tmp_path / name).write_bytes((ill_run.folder / name).read_bytes())
+    assert diagnose(tmp_path).rules == ("vanishing",)
+    assert Run.open(tmp_path).result == {}
+
+
+def test_a_patient_of_another_kind_is_refused():
+    unchecked = diagnose.__wrapped__ if hasattr(diagnose, "__wrapped__") else diagnose
+    with pytest.raises(InvalidOption, match="got Recipe; expected a run"):
+        unchecked(Recipe(model="perceptron"))
+
+
+class OnlyEvaluates(nn.Linear):
+    def forward(self, x):
+        if self.training:
+            raise ValueError("no training here")
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("module", "data", "error", "message"),
+    [
+        (nn.Linear(8, 5), pair(), InvalidData, "got label 5 at example 5, expected 0 to 4"),
+        (nn.Linear(8, 10), (pair()[0], -pair()[1]), InvalidData, "got label -1"),
+        (nn.Linear(8, 10), (pair()[0], torch.zeros(65)), InvalidData, "expected one int64 class index"),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(9, 10)),
+            pair(),
+            ShapeError,
+            r"layer '1' \(Linear\) got input of shape \(2, 8\)",
+        ),
+        (OnlyEvaluates(8, 10), pair(), InvalidModel, "raised ValueError in training mode: no training here"),
+        (nn.Sequential(nn.Linear(8, 10), nn.BatchNorm1d(10)), pair(1), InvalidModel, "more than 1 value per channel"),
+        (nn.Linear(8, 10), (["a"], ["b"]), InvalidData, "as arrays"),
+        (nn.Linear(8, 10), (1.0, 2.0), InvalidData, "got one number as inputs"),
+        (nn.LazyLinear(10), pair(), InvalidModel, "uninitialised"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(module, data, error, message):
+    with pytest.raises(error, match=message) as caught:
+        diagnose(module, data)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_last_batch_is_never_a_single_example():
+    assert diagnose(nn.Sequential(nn.Linear(8, 10), nn.BatchNorm1d(10)), pair(65)).findings == ()

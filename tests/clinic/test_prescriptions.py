@@ -63,6 +63,11 @@ def test_clipping_is_measured_for_plain_gradient_descent_only(digits):
         prescribe(["gradient-clipping"], RECIPE.replace(optimizer="adam"), Evidence(), digits)
 
 
+@pytest.mark.parametrize("now", [0.0, 0])
+def test_a_rate_of_zero_is_replaced_by_the_advised_one(digits, now):
+    assert prescribe(["learning-rate"], RECIPE.replace(learning_rate=now), Evidence(), digits).learning_rate > 0
+
+
 def test_an_unknown_prescription_is_offered_its_neighbours(digits):
     with pytest.raises(UnknownName, match="residual-connections"):
         prescribe(["residual-connection"], RECIPE, Evidence(), digits)

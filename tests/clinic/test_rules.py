@@ -7,6 +7,7 @@ from deepforward.clinic.rules.flow import exploding, vanishing
 from deepforward.clinic.rules.not_finite import not_finite
 from deepforward.clinic.rules.progress import degradation, no_progress
 from deepforward.clinic.rules.units import dead_units, saturation
+from deepforward.instruments import Readings
 from tests.clinic.examples import NAN, geometric, history, readings, stuck
 
 KINDS = ["Linear", "ReLU", "Linear", "ReLU", "Linear", "Linear"]
@@ -16,7 +17,10 @@ CHANCE = 2.302585
 
 def test_nothing_to_look_at_is_no_finding():
     assert conclude(Evidence()).findings == ()
-    assert "nothing to look at" in str(conclude(Evidence()))
+    unused = Evidence(readings=Readings((), (), (), {}))
+    assert (
+        str(conclude(Evidence())) == str(conclude(unused)) == "nothing was seen yet: no step was sampled and no epoch has ended"
+    )
 
 
 @pytest.mark.parametrize("factor", [1e-12, 1.0, 1e12])
@@ -122,6 +126,79 @@ def test_no_progress_is_judged_against_guessing():
     assert no_progress(stuck())[0].evidence["chance"] == CHANCE
     assert no_progress(Evidence(history=history(2.3, 1.9), chance=CHANCE)) == []
     assert no_progress(stuck(input_scale=100.0))[0].prescriptions[0] == "standardise-data"
+
+
+def test_a_short_run_may_still_begin_to_learn():
+    """20 steps are too few to judge by, and so is a loss that falls; 100 steps, or three epochs without a fall, are enough."""
+    short = [{"epoch": 1, "step": 20, "train/loss": 2.28}]
+    assert conclude(Evidence(history=short, chance=CHANCE)).findings == ()
+    assert conclude(Evidence(history=history(2.32, 2.29, 2.25), chance=CHANCE)).findings == ()
+    assert conclude(Evidence(history=[row | {"step": 100} for row in short], chance=CHANCE)).rules == ("no-progress",)
+    assert conclude(stuck()).rules == ("no-progress",)
+
+
+@pytest.mark.parametrize(("ratio", "found"), [(0.0, ("no-progress",)), (1e-9, ("no-progress",)), (1e-6, ())])
+def test_weights_that_do_not_move_are_seen_without_any_loss(ratio, found):
+    diagnosis = conclude(Evidence(readings=readings(EVEN, KINDS, update_ratio=[ratio, NAN] * 3)))
+    assert diagnosis.rules == found
+
+
+@pytest.mark.parametrize("setting", ["learning_rate", "clip"])
+def test_a_setting_of_zero_is_named_as_the_reason(setting):
+    still = readings(EVEN, KINDS, update_ratio=[0.0, NAN] * 3)
+    (finding,) = no_progress(Evidence(readings=still, recipe={setting: 0.0}))
+    assert finding.cause.endswith(f"for {setting} is 0")
+
+
+def test_a_loss_that_jumps_is_found_though_it_ends_below_chance():
+    (finding,) = conclude(Evidence(history=history(8.0, 1.9, 9.0, 4.9), chance=9.0)).findings
+    assert finding.rule == "no-progress"
+    assert "jumps, from 1.9 in one epoch to 9" in finding.cause
+    assert conclude(Evidence(history=history(8.0, 3.0, 4.0, 2.9), chance=9.0)).findings == ()
+    assert conclude(Evidence(history=history(8.0, 1.9, 9.0, 0.4), chance=9.0)).findings == ()
+
+
+def test_the_level_of_guessing_is_called_by_what_it_is():
+    assert "guessing by class frequency gives 2.3" in no_progress(stuck())[0].cause
+    assert "guessing by the mean gives 2.3" in no_progress(stuck(recipe={"objective": "squared-error"}))[0].cause
+
+
+@pytest.mark.parametrize(
+    ("setting", "dropped"),
+    [
+        ({"scaling": "standardise"}, "standardise-data"),
+        ({"alterations": ("activation?name=selu",)}, "activation-swap"),
+        ({"alterations": ("batch-normalization",)}, "batch-normalization"),
+    ],
+)
+def test_what_the_recipe_has_already_is_not_prescribed(setting, dropped):
+    assert dropped in conclude(stuck()).findings[0].prescriptions
+    assert dropped not in conclude(stuck(recipe=setting)).findings[0].prescriptions
+
+
+@pytest.mark.parametrize("place", ["output", "gradient", "parameter"])
+def test_before_the_first_step_ends_the_steps_are_not_blamed(place):
+    seen = replace(readings(EVEN, KINDS), origins=({"step": 0, "layer": "c#0", "kind": "Log", "place": place},))
+    (finding,) = not_finite(Evidence(readings=seen))
+    assert "log(0)" in finding.cause
+    assert finding.prescriptions == ()
+    later = replace(seen, origins=(dict(seen.origins[0]) | {"step": 3},))
+    assert "steps are too long" in not_finite(Evidence(readings=later))[0].cause
+
+
+def test_a_gradient_that_is_cut_off_is_traced_to_where_it_ends():
+    """Exactly zero from one layer down to the input; not a gradient that shrank until it was lost in rounding."""
+    cut = readings([0.0, 0.0, 1e-3, 1e-3])
+    (finding,) = conclude(Evidence(readings=cut)).findings
+    assert (finding.rule, finding.layer) == ("dead-units", "b#0")
+    assert dead_units(Evidence(readings=readings([0.0, 1e-40, 1e-3, 1.0]))) == []
+    assert dead_units(Evidence(readings=readings([1.0, 0.0, 1.0, 1.0]))) == []  # a branch that starts at zero
+    assert dead_units(Evidence(readings=readings([0.0, 0.0]))) == []  # nothing left to learn
+
+
+def test_a_cut_at_a_squashing_module_is_left_to_saturation():
+    saturated = readings([0.0, 1e-3, 1e-3], ["Linear", "Tanh", "Linear"], saturated_share=[NAN, 0.99, NAN])
+    assert conclude(Evidence(readings=saturated)).rules == ("saturation",)
 
 
 @pytest.mark.parametrize("unknown", [{"descends": False}, {"chance": None}, {"history": ()}])

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from deepforward.clinic.diagnosis import Diagnosis, diagnose
+from deepforward.clinic.diagnosis import Diagnosis, diagnose, record
 from deepforward.clinic.finding import Evidence
 from deepforward.clinic.rules.progress import thriving
 from deepforward.clinic.trials import WORTHWHILE, Verdict, attempts, fit_anyway, judge, trial
@@ -106,7 +106,7 @@ def cure(
         return Cure(baseline, diagnosis)
     verdicts = _search(baseline.recipe, diagnosis, seeds, data, display.say)
     written = [verdict.to_dict() for verdict in verdicts]
-    baseline.update_result(verdicts=written)
+    record(baseline, verdicts=written)
     proved = sorted((v for v in verdicts if v.outcome == "cured"), key=lambda v: -float(np.mean(v.after)))
     for number, best in enumerate(proved, start=1):
         display.say(f"proved: {best.prescription}; training it in full")

@@ -53,7 +53,7 @@ def clip_threshold(recipe: Recipe, data: Dataset, steps: int = 24) -> ClipThresh
         steps: Points to probe along plain gradient descent at the safe step 1 / L; each costs four passes.
 
     Raises:
-        NoEffect: An adaptive optimiser, which divides the gradient's norm out again, or no rate yet.
+        NoEffect: An adaptive optimiser, which divides the gradient's norm out again, or no rate yet, or a rate of 0.
 
     Source: Zhang, He, Sra, Jadbabaie 2020, Why gradient clipping accelerates training, theorem 3 and section 5.
     """
@@ -62,9 +62,13 @@ def clip_threshold(recipe: Recipe, data: Dataset, steps: int = 24) -> ClipThresh
         raise NoEffect(
             f"got {recipe.optimizer} at rate {rate}; clipping is measured for sgd at a given rate; choose another cure"
         )
+    if not rate:
+        raise NoEffect("got a rate of 0, at which nothing moves, clipped or not; choose another prescription")
     rate = rate / (1.0 - (recipe.optimizer_options or {}).get("momentum", 0.0))
-    with isolated(recipe.seed, choose_device(recipe.device)), threads(recipe.threads):
-        norms, smoothness = _along_the_way(assemble(recipe, data), steps)
+    with isolated(recipe.seed, choose_device(recipe.device)):
+        parts = assemble(recipe, data)
+        with threads(parts.arithmetic.threads):
+            norms, smoothness = _along_the_way(parts, steps)
     slope = _identified_slope(norms, smoothness, np.random.default_rng(recipe.seed))
     length = 1.0 / slope if slope else float(np.median(norms / smoothness))
     rule = "kappa / (L1 rate)" if slope else "kappa median(|g| / L) / rate"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from deepforward import catalogue
 from deepforward.clinic.evidence import evidence_of, probe_module
 from deepforward.clinic.finding import Evidence, Finding
+from deepforward.clinic.prescriptions import forestalled
 from deepforward.data import Dataset
 from deepforward.engine import Run
 from deepforward.errors import InvalidOption
@@ -45,7 +47,10 @@ class Diagnosis:
 
     def __str__(self) -> str:
         if not self.findings:
-            return f"no illness found{_basis(self.evidence)}"
+            basis = _basis(self.evidence)
+            return (
+                f"no illness found in {basis}" if basis else "nothing was seen yet: no step was sampled and no epoch has ended"
+            )
         return "\n".join(_paragraph(finding) for finding in self.findings)
 
 
@@ -53,45 +58,69 @@ def conclude(evidence: Evidence) -> Diagnosis:
     """Ask every rule, and drop a finding that another one explains (`explains` on the rules' cards)."""
     found = [finding for card in catalogue.cards("rules") for finding in card.load()(evidence)]
     explained = {rule for finding in found for rule in catalogue.card("rules", finding.rule).details.get("explains", ())}
-    causes = [finding for finding in found if finding.rule not in explained]
+    causes = [_without_forestalled(finding, evidence) for finding in found if finding.rule not in explained]
     return Diagnosis(tuple(sorted(causes, key=lambda finding: -finding.severity)), evidence)
 
 
+def _without_forestalled(finding: Finding, evidence: Evidence) -> Finding:
+    kept = tuple(name for name in finding.prescriptions if not forestalled(name, evidence.recipe))
+    return replace(finding, prescriptions=kept)
+
+
 def diagnose(
-    patient: Run | nn.Module | Probe | Readings,
-    data: str | Dataset | tuple[Tensor, Tensor] | None = None,
+    patient: Run | str | Path | nn.Module | Probe | Readings,
+    data: str | Dataset | Sequence[Any] | None = None,
     *,
     objective: str = "cross-entropy",
+    scaling: str = "standardise",
     twin: Run | Evidence | None = None,
 ) -> Diagnosis:
     """Say what is wrong with a run, a module, or what a Probe saw in somebody's own loop.
 
     Args:
-        patient: A run (its saved readings and history are read, and the findings are written into its result.json); any module
-            (a copy of it is run forward and backward over a few batches of `data`); or a Probe, or its readings.
-        data: For a module: a source specification, a Dataset, or (inputs, targets).
+        patient: A run or its folder (its saved readings and history are read, and once it has ended the findings are written
+            into its result.json); any module (it is run forward and backward over a few batches of `data`, and left as found);
+            or a Probe, or its readings.
+        data: For a module: a source specification, a Dataset, or (inputs, targets) as tensors, arrays or lists.
         objective: For a module: name of the objective's card.
+        scaling: For a module: how the inputs of a source or Dataset are scaled; a pair is fed as it is.
         twin: For a run: its shallower twin, without which degradation cannot be told.
 
     Returns:
         The findings, one for each cause; printing it shows them in words.
 
     Raises:
-        InvalidOption: A module without data.
+        InvalidOption: A module without data, or something else than the above.
+        InvalidData, InvalidModel, ShapeError: The module and the data do not fit each other, or the module raises.
+        RunMismatch: The folder holds no run.
         WriteFailed: The findings could not be written into the run folder.
     """
+    if isinstance(patient, (str, Path)):
+        patient = Run.open(patient)
     if isinstance(patient, Run):
         beside = evidence_of(twin) if isinstance(twin, Run) else twin
         diagnosis = conclude(evidence_of(patient, beside))
-        patient.update_result(findings=diagnosis.to_dict()["findings"])
+        record(patient, findings=diagnosis.to_dict()["findings"])
         return diagnosis
     if isinstance(patient, nn.Module):
         if data is None:
             raise InvalidOption(
                 f"got {type(patient).__name__} without data; expected a source such as 'digits', or (inputs, targets)"
             )
-        return conclude(probe_module(patient, data, objective=objective))
-    return conclude(Evidence(readings=patient if isinstance(patient, Readings) else patient.readings()))
+        return conclude(probe_module(patient, data, objective=objective, scaling=scaling))
+    if isinstance(patient, Probe):
+        patient = patient.readings()
+    if not isinstance(patient, Readings):
+        raise InvalidOption(
+            f"got {type(patient).__name__}; expected a run, its folder, a module with data, or a Probe; train a recipe first"
+        )
+    return conclude(Evidence(readings=patient))
+
+
+def record(run: Run, **entries: Any) -> None:
+    """Add entries to the result of a run that has ended: one that has not may be continued, and has no result yet."""
+    if "status" in run.result:
+        run.update_result(**entries)
 
 
 def _paragraph(finding: Finding) -> str:
@@ -105,8 +134,9 @@ def _paragraph(finding: Finding) -> str:
 
 
 def _basis(evidence: Evidence) -> str:
-    seen: Sequence[str] = [
-        f"{len(evidence.readings.steps)} sampled steps of {len(evidence.readings.layers)} layers" if evidence.readings else "",
-        f"{len(evidence.history)} epochs" if evidence.history else "",
-    ]
-    return f" in {' and '.join(filter(None, seen))}" if any(seen) else ", but there was nothing to look at"
+    seen, readings = [], evidence.readings
+    if readings is not None and readings.steps:
+        seen.append(f"{len(readings.steps)} sampled steps of {len(readings.layers)} layers")
+    if evidence.history:
+        seen.append(f"{len(evidence.history)} epochs")
+    return " and ".join(seen)

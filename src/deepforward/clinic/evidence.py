@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +14,13 @@ from deepforward import catalogue
 from deepforward.clinic.chance import chance_level
 from deepforward.clinic.finding import Evidence
 from deepforward.data import Batch, Dataset, Scaling, load
+from deepforward.data.checks import check_labels
 from deepforward.engine import Run
-from deepforward.errors import InvalidData
-from deepforward.instruments import examine
+from deepforward.engine.assembly import check_shapes
+from deepforward.engine.batches import draw_batches
+from deepforward.errors import DeepforwardError, InvalidData, InvalidModel
+from deepforward.instruments import examine, locate_nonfinite
+from deepforward.instruments.left_as_found import left_as_found
 
 #: Examples that are looked at to see how the inputs are scaled.
 _SAMPLE = 1024
@@ -37,9 +44,10 @@ def evidence_of(run: Run, twin: Evidence | None = None) -> Evidence:
 
 def probe_module(
     module: nn.Module,
-    data: str | Dataset | tuple[Tensor, Tensor],
+    data: str | Dataset | Sequence[Any],
     *,
     objective: str = "cross-entropy",
+    scaling: str = "standardise",
     batches: int = 4,
     batch_size: int = 64,
     seed: int = 0,
@@ -48,42 +56,88 @@ def probe_module(
 
     Args:
         module: Any module that takes one tensor; weights, buffers, gradients and modes are left as found.
-        data: A source specification or a Dataset (standardised first), or (inputs, targets), which are fed as they are.
+        data: A source specification, a Dataset, or (inputs, targets) as tensors, arrays or lists.
         objective: Name of the objective's card.
+        scaling: How the inputs of a source or Dataset are scaled; those of a pair are fed as they are.
         batches: How many batches to look at.
         batch_size: Examples in each.
         seed: Fixes which examples.
 
     Raises:
-        InvalidModel: The module has uninitialised (lazy) parameters.
-        InvalidData: Inputs and targets differ in number, or there are none.
+        InvalidModel: The module has uninitialised (lazy) parameters, or raises in training mode.
+        ShapeError: A layer refuses its input.
+        InvalidData: Inputs and targets differ in number, or there are none, or a label has no output.
     """
-    inputs, targets = _examples(data)
+    inputs, targets = _examples(data, scaling)
     rng = torch.Generator().manual_seed(seed)
     training_signal = catalogue.load("objectives", objective)()
-    device = next((p.device for p in module.parameters()), inputs.device)
+    like = next(module.parameters(), inputs)
+    device, inputs = like.device, inputs.to(like.dtype) if inputs.is_floating_point() else inputs
+    if training_signal.metric == "accuracy":
+        _check_labels(module, inputs[:2].to(device), targets)
 
     def loss(model: nn.Module, indices: Tensor) -> Tensor:
         batch = Batch(inputs[indices].to(device), targets[indices].to(device))
         return next(iter(training_signal.signals(model.train(), batch, rng))).loss
 
-    chosen = torch.split(torch.randperm(len(inputs), generator=rng), batch_size)[:batches]
+    chosen = draw_batches(len(inputs), batch_size, rng)[:batches]
+    try:
+        readings = examine(module, chosen, loss)
+    except DeepforwardError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise InvalidModel(
+            f"{type(module).__name__} with {objective} raised {type(error).__name__} in training mode: {reason}; mend it"
+        ) from error
+    if readings.origins:
+        readings = replace(readings, origins=_located(module, chosen, loss))
     return Evidence(
-        readings=examine(module, chosen, loss),
+        readings=readings,
         descends=training_signal.descends,
         chance=chance_level(objective, {}, targets),
         input_scale=_scale(inputs[:_SAMPLE]),
     )
 
 
-def _examples(data: str | Dataset | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    if isinstance(data, tuple):
-        inputs, targets = data
-        if len(inputs) != len(targets) or not len(inputs):
-            raise InvalidData(f"got {len(inputs)} inputs and {len(targets)} targets, expected as many of each, at least one")
-        return inputs, targets
-    dataset = load(data) if isinstance(data, str) else data
-    return Scaling.fit("standardise", dataset.train.inputs)(dataset.train.inputs), dataset.train.targets
+def _examples(data: str | Dataset | Sequence[Any], scaling: str) -> tuple[Tensor, Tensor]:
+    if isinstance(data, (str, Dataset)):
+        train = (load(data) if isinstance(data, str) else data).train
+        return Scaling.fit(scaling, train.inputs)(train.inputs), train.targets
+    try:
+        inputs, targets = (torch.as_tensor(part) for part in data)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidData(
+            f"got {type(data).__name__}; expected a source such as 'digits', a Dataset, or (inputs, targets) as arrays"
+        ) from error
+    if not inputs.ndim or not targets.ndim or len(inputs) != len(targets) or not len(inputs):
+        counts = [len(part) if part.ndim else "one number as" for part in (inputs, targets)]
+        raise InvalidData(f"got {counts[0]} inputs and {counts[1]} targets, expected as many of each, at least one")
+    return inputs, targets if targets.is_floating_point() else targets.long()
+
+
+def _located(
+    module: nn.Module, batches: Sequence[Tensor], loss: Callable[[nn.Module, Tensor], Tensor]
+) -> tuple[Mapping[str, object], ...]:
+    """Where the first number arises that is not finite, by replaying the batches."""
+    for step, batch in enumerate(batches):
+        if (origin := locate_nonfinite(module, partial(loss, module, batch))) is not None:
+            return ({"step": step, **origin},)
+    return ()
+
+
+def _check_labels(module: nn.Module, example: Tensor, targets: Tensor) -> None:
+    """Refuse labels without an output in the module: on an accelerator they would end the process."""
+    if any(map(nn.parameter.is_lazy, module.parameters())):
+        return  # `examine` refuses it
+    with left_as_found(module), torch.no_grad():
+        try:
+            outputs = module.eval()(example)
+        except Exception:
+            check_shapes(module, example, 0)  # names the layer
+            raise
+    if isinstance(outputs, Tensor) and outputs.ndim == 2:
+        check_labels("targets", targets, tuple(map(str, range(outputs.shape[1]))))
 
 
 def _scale(inputs: Tensor) -> float:

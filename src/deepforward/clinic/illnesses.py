@@ -41,7 +41,6 @@ def _digits(model: str = "perceptron", *, learning_rate: float = 0.05, batch_siz
         epochs=4,
         batch_size=batch_size,
         learning_rate=learning_rate,
-        threads=1,
     )
 
 
@@ -100,6 +99,6 @@ HEALTHY: Mapping[str, Recipe] = {
     "normalised": _digits(depth=6, normalization="batch"),
     "residual": _digits(depth=21, residual=2, normalization="batch"),
     "critical": _digits(depth=20, activation="tanh", initialization="critical", batch_size=64),
-    "convolutional": Recipe(model="lenet5", data="digits", epochs=2, threads=1),
+    "convolutional": Recipe(model="lenet5", data="digits", epochs=2),
     "rings": _digits(depth=3, batch_size=32).replace(data="rings", epochs=15),
 }

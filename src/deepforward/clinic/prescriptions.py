@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from deepforward import catalogue
 from deepforward.clinic.curvature import clip_threshold
@@ -13,6 +15,14 @@ from deepforward.errors import Diverged, NoEffect
 
 #: A prescription: a complete recipe, the evidence and the data -> a changed recipe; raises NoEffect if nothing would change.
 Prescription = Callable[[Recipe, Evidence, Dataset], Recipe]
+
+#: Prescription -> the alteration of the built module that it asks for.
+_ALTERATIONS = {
+    "critical-initialization": "critical-initialization",
+    "batch-normalization": "batch-normalization",
+    "residual-connections": "residual",
+    "activation-swap": "activation",
+}
 
 #: Module kinds whose flat ends stop the gradient.
 _SQUASHING = frozenset({"Tanh", "Sigmoid", "Hardtanh", "Hardsigmoid", "Softsign"})
@@ -27,8 +37,25 @@ def prescribe(names: Sequence[str], recipe: Recipe, evidence: Evidence, data: Da
     """
     recipe = recipe.complete(regression=not data.classes)
     for name in names:
-        recipe = catalogue.load("prescriptions", name)(recipe, evidence, data)
+        prescription = catalogue.load("prescriptions", name)
+        if reason := forestalled(name, asdict(recipe)):
+            raise NoEffect(f"{reason}; choose another prescription")
+        recipe = prescription(recipe, evidence, data)
     return recipe
+
+
+def forestalled(name: str, recipe: Mapping[str, Any]) -> str:
+    """Why a prescription would change nothing, as far as the recipe alone tells it; "" if it might."""
+    for alteration in recipe.get("alterations", ()):
+        if alteration.partition("?")[0] == _ALTERATIONS.get(name):
+            return f"the recipe has '{alteration}' already"
+    if name == "gradient-clipping" and recipe.get("clip") is not None:
+        return f"gradients are clipped at {recipe['clip']:.3g} already"
+    if name == "gradient-clipping" and recipe.get("optimizer", "sgd") != "sgd":
+        return f"got {recipe['optimizer']}, which divides the size of the gradient out"
+    if name == "standardise-data" and recipe.get("scaling") == "standardise":
+        return "the inputs are standardised already"
+    return ""
 
 
 def critical_initialization(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
@@ -69,8 +96,6 @@ def gradient_clipping(recipe: Recipe, evidence: Evidence, data: Dataset) -> Reci
 
     Source: Zhang, He, Sra, Jadbabaie 2020.
     """
-    if recipe.clip is not None:
-        raise NoEffect(f"gradients are clipped at {recipe.clip:.3g} already; choose another prescription")
     threshold = clip_threshold(recipe, data).threshold
     largest = max((row.get("gradient_norm/max", float("inf")) for row in evidence.history), default=float("inf"))
     if largest <= threshold:
@@ -90,7 +115,7 @@ def learning_rate(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
     except Diverged as error:
         raise NoEffect(f"no usable rate: {error}") from error
     now = recipe.learning_rate
-    if isinstance(now, (int, float)) and 0.5 < found / now < 2.0:
+    if isinstance(now, (int, float)) and 0.5 * now < found < 2.0 * now:
         raise NoEffect(
             f"the finder advises {found:.3g}, within a factor two of the present {now:.3g}; choose another prescription"
         )
@@ -102,12 +127,8 @@ def standardise_data(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recip
 
     Source: LeCun, Bottou, Orr, Müller 1998, Efficient backprop, section 4.3.
     """
-    if recipe.scaling == "standardise":
-        raise NoEffect("the inputs are standardised already; choose another prescription")
     return recipe.replace(scaling="standardise")
 
 
 def _altered(recipe: Recipe, alteration: str) -> Recipe:
-    if alteration in recipe.alterations:
-        raise NoEffect(f"the recipe has '{alteration}' already; choose another prescription")
     return recipe.replace(alterations=(*recipe.alterations, alteration))

@@ -12,7 +12,7 @@ from deepforward.clinic.rules.progress import unscaled
 
 
 def not_finite(evidence: Evidence) -> list[Finding]:
-    """NaN or infinity arose: names the layer that produced it from finite numbers, and the step.
+    """NaN or infinity arose: names the layer that made it, and the step.
 
     Source: Goodfellow, Bengio, Courville 2016, section 4.1 (overflow); Bengio 2012 (the largest usable rate).
     """
@@ -21,36 +21,38 @@ def not_finite(evidence: Evidence) -> list[Finding]:
     if not origins and not lost:
         return []
     origin: Mapping[str, Any] = origins[0] if origins else {"step": None, "layer": "", "place": "loss"}
-    place = f"in the {origin['place']} of {origin['layer']}" if origin["layer"] else "in the loss"
     when = f"at step {origin['step']}" if origin["step"] is not None else f"in epoch {lost[0]['epoch']:.0f}"
+    why, prescriptions = _why(origin, evidence)
     return [
         Finding(
             rule="not-finite",
             layer=str(origin["layer"]),
             severity=1.0,
-            cause=f"NaN or infinity first arose {place} {when}, from finite numbers: {_why(evidence)}",
+            cause=f"NaN or infinity first arose {_where(origin)} {when}: {why}",
             evidence=dict(origin),
             source="Bengio 2012, Practical recommendations for gradient-based training",
-            prescriptions=_prescriptions(evidence),
+            prescriptions=prescriptions,
         )
     ]
 
 
-def _grew(evidence: Evidence) -> bool:
-    flow = gradient_flow(evidence.readings)
-    return flow is not None and flow.decades > TOLERANCE
+def _where(origin: Mapping[str, Any]) -> str:
+    if not origin["layer"]:
+        return "in the loss"
+    return "in the inputs" if origin["place"] == "input" else f"in the {origin['place']} of {origin['layer']}"
 
 
-def _why(evidence: Evidence) -> str:
-    if unscaled(evidence):
-        return "the inputs are not scaled, so that the first steps are too long"
-    if _grew(evidence):
-        return "the gradient grows from layer to layer"
-    return "the steps are too long for the curvature of the loss"
-
-
-def _prescriptions(evidence: Evidence) -> tuple[str, ...]:
+def _why(origin: Mapping[str, Any], evidence: Evidence) -> tuple[str, tuple[str, ...]]:
+    """The reason, and what to try. Before the first step ends, the steps cannot be it."""
+    if origin["place"] == "input":
+        return "the data hold numbers that are not finite; repair or remove these examples", ()
     usual = ("learning-rate", "gradient-clipping", "batch-normalization")
-    if unscaled(evidence):
-        return ("standardise-data", *usual)
-    return ("critical-initialization", *usual) if _grew(evidence) else usual
+    if unscaled(evidence) and origin["step"] != 0:
+        return "the inputs are not scaled, so that the first steps are too long", ("standardise-data", *usual)
+    flow = gradient_flow(evidence.readings)
+    if flow is not None and flow.decades > TOLERANCE:
+        return "the gradient grows from layer to layer", ("critical-initialization", *usual)
+    if origin["step"] == 0:
+        why = "no step was taken yet, so that an operation there is at fault, such as log(0), 0/0 or an overflow"
+        return why, ("standardise-data",) if unscaled(evidence) else ()
+    return "the steps are too long for the curvature of the loss", usual

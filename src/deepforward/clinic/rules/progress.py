@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
+import numpy as np
+
 from deepforward.clinic.finding import Evidence, Finding
 
 #: Progress above which nothing about a run calls for a cure.
@@ -9,6 +14,15 @@ ENOUGH = 0.9
 
 #: Progress below which a run counts as not having begun to learn.
 NONE_YET = 0.05
+
+#: Steps before which a run that has not begun to learn may still do so, and epochs after which a loss that stands still tells.
+EARLY_STEPS, FLAT_EPOCHS = 100, 3
+
+#: Shares of the chance loss: a fall from one epoch to the next below which the loss stands still, and a rise that is a jump.
+FLAT, JUMP = 0.01, 0.25
+
+#: Update of the weights, in units of their size, that is lost in the rounding of float32.
+LOST = 1e-7
 
 #: Progress that a deeper network must lack of its shallower twin's to count as degraded; three times the spread between seeds.
 LAG = 0.2
@@ -42,27 +56,75 @@ def degradation(evidence: Evidence) -> list[Finding]:
 
 
 def no_progress(evidence: Evidence) -> list[Finding]:
-    """The training loss ends where guessing by class frequency would.
+    """The weights do not move, or the training loss stays where guessing would be, or it jumps.
 
     Source: Bengio 2012, Practical recommendations for gradient-based training (a rate too small or too large, unscaled inputs).
     """
-    progress = evidence.progress
-    if progress is None or progress > NONE_YET:
+    for look in (_unmoved, _at_chance, _jumping):
+        if (seen := look(evidence)) is not None:
+            cause, numbers = seen
+            break
+    else:
         return []
     first = ("learning-rate", "standardise-data") if not unscaled(evidence) else ("standardise-data", "learning-rate")
-    loss = evidence.history[-1]["train/loss"]
     return [
         Finding(
             rule="no-progress",
             layer="",
-            severity=1.0 - progress,
-            cause=f"the training loss is {loss:.3g} after {len(evidence.history)} epochs; guessing by class frequency gives "
-            f"{evidence.chance:.3g}, and the gradient reaches every layer",
-            evidence={"progress": progress, "loss": loss, "chance": evidence.chance},
+            severity=1.0 - (evidence.progress or 0.0),
+            cause=cause,
+            evidence=numbers,
             source="Bengio 2012, Practical recommendations for gradient-based training",
             prescriptions=(*first, "batch-normalization", "activation-swap"),
         )
     ]
+
+
+#: What a person is told, and the numbers behind it.
+Sight = tuple[str, dict[str, Any]]
+
+
+def _unmoved(evidence: Evidence) -> Sight | None:
+    """Even the longest sampled update is lost in rounding."""
+    if evidence.readings is None or "update_ratio" not in evidence.readings.values:
+        return None
+    ratios = evidence.readings.values["update_ratio"]
+    measured = ratios[~np.isnan(ratios)]
+    if not len(measured) or measured.max() > LOST:
+        return None
+    ratio = float(measured.max())
+    cause = f"a step changes the weights of no layer by more than {ratio:.2g} of their size: too little to learn anything"
+    for setting in ("learning_rate", "clip"):
+        if evidence.recipe.get(setting) == 0:
+            cause += f", for {setting} is 0"
+    return cause, {"update_ratio": ratio}
+
+
+def _at_chance(evidence: Evidence) -> Sight | None:
+    """The loss is where guessing would be, after enough steps or without falling."""
+    progress, history = evidence.progress, evidence.history
+    if progress is None or evidence.chance is None or progress > NONE_YET:
+        return None
+    loss = history[-1]["train/loss"]
+    stands_still = len(history) >= FLAT_EPOCHS and history[-2].get("train/loss", loss) - loss < FLAT * evidence.chance
+    if history[-1].get("step", 0) < EARLY_STEPS and not stands_still:
+        return None
+    guess = "the mean" if evidence.recipe.get("objective") == "squared-error" else "class frequency"
+    cause = f"the training loss is {loss:.3g} after {len(history)} epochs; guessing by {guess} gives {evidence.chance:.3g}"
+    return cause, {"progress": progress, "loss": loss, "chance": evidence.chance}
+
+
+def _jumping(evidence: Evidence) -> Sight | None:
+    """From one epoch to the next the loss loses much of what it had gained."""
+    if evidence.progress is None or evidence.chance is None or thriving(evidence):
+        return None
+    losses = [row["train/loss"] for row in evidence.history if "train/loss" in row]
+    rises = [(after - before, before, after) for before, after in itertools.pairwise(losses)]
+    rise, before, after = max(rises, default=(0.0, 0.0, 0.0))
+    if not rise > JUMP * evidence.chance:
+        return None
+    cause = f"the training loss jumps, from {before:.3g} in one epoch to {after:.3g} in the next: the steps are too long"
+    return cause, {"rise": rise / evidence.chance, "progress": evidence.progress}
 
 
 def unscaled(evidence: Evidence) -> bool:

@@ -8,24 +8,29 @@ from deepforward.clinic.finding import Evidence, Finding
 from deepforward.clinic.rules.progress import thriving, unscaled
 from deepforward.instruments.readings import Readings
 
+#: A gradient far above the smallest float32: below it, one that is exactly zero may have shrunk to that.
+ALIVE = 1e-30
+
 #: Share of a layer's units that are dead or saturated in an ill layer. Chance gives half: when all inputs have become alike, a
 #: unit is as likely off for all of them as on.
 MOST = 0.9
 
 
 def dead_units(evidence: Evidence) -> list[Finding]:
-    """Nearly all units of some layer give zero for every example, late in training.
+    """Nearly all units of some layer give zero for every example, or let no gradient pass at all, late in training.
 
     Source: Maas, Hannun, Ng 2013; Glorot, Bordes, Bengio 2011.
     """
+    source = "Glorot, Bordes, Bengio 2011; Maas, Hannun, Ng 2013"
+    prescriptions = ("batch-normalization", "learning-rate", "critical-initialization", "activation-swap")
     return _flat_units(
         evidence,
         rule="dead-units",
         statistic="dead_share",
         state="give zero for every example and receive no gradient",
-        source="Glorot, Bordes, Bengio 2011; Maas, Hannun, Ng 2013",
-        prescriptions=("batch-normalization", "learning-rate", "critical-initialization", "activation-swap"),
-    )
+        source=source,
+        prescriptions=prescriptions,
+    ) or _cut_off(evidence, source, prescriptions)
 
 
 def saturation(evidence: Evidence) -> list[Finding]:
@@ -65,6 +70,33 @@ def _flat_units(
             cause=f"{share[worst]:.0%} of the units of {readings.layers[worst]} {state}; "
             f"{len(ill)} of {np.isfinite(share).sum()} such layers are affected",
             evidence={"share": float(share[worst]), "layers": [readings.layers[i] for i in ill]},
+            source=source,
+            prescriptions=prescriptions,
+        )
+    ]
+
+
+def _cut_off(evidence: Evidence, source: str, prescriptions: tuple[str, ...]) -> list[Finding]:
+    """A gradient that is exactly zero from one layer down to the input: dead units that no module shows (`torch.relu`)."""
+    readings = evidence.readings
+    if readings is None or not readings.steps or "gradient_rms" not in readings.values or thriving(evidence):
+        return []
+    gradient = _late_median(readings, "gradient_rms")
+    reached = np.flatnonzero(np.isfinite(gradient))
+    without = int(np.cumprod(gradient[reached] == 0).sum())
+    if not 0 < without < len(reached) or gradient[reached[without]] < ALIVE:
+        return []
+    if "saturated_share" in readings.values and np.isfinite(readings.values["saturated_share"][:, reached[without]]).any():
+        return []  # a squashing function, which `saturation` judges
+    layer, above = (readings.layers[reached[i]] for i in (without - 1, without))
+    return [
+        Finding(
+            rule="dead-units",
+            layer=layer,
+            severity=1.0 - (evidence.progress or 0.0),
+            cause=f"the gradient is exactly zero at {layer} and below, though it reaches {above}: what lies between passes "
+            "none, as when no unit of a rectifier ever fires",
+            evidence={"layers": [readings.layers[i] for i in reached[:without]]},
             source=source,
             prescriptions=prescriptions,
         )
