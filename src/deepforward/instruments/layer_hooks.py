@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -141,18 +142,13 @@ class _LayerEnds(Hook):
         for statistic, reduce in self.sight.of_output:
             sample.put_layer(statistic, key, reduce(seen))
         if tensor.requires_grad and self.sight.of_gradient:
-            self._watch_gradient(tensor, key, rows)
+            tensor.register_hook(partial(self._take_gradient, key, rows))
 
-    def _watch_gradient(self, tensor: Tensor, key: str, rows: int | None) -> None:
-        sample, reductions = self.gate.sample, self.sight.of_gradient
-
-        def take(gradient: Tensor) -> None:
-            if sample.open:
-                seen = _first_rows(gradient, rows)
-                for statistic, reduce in reductions:
-                    sample.put_layer(statistic, key, reduce(seen))
-
-        tensor.register_hook(take)
+    def _take_gradient(self, key: str, rows: int | None, gradient: Tensor) -> None:
+        if self.gate.sample.open:
+            seen = _first_rows(gradient, rows)
+            for statistic, reduce in self.sight.of_gradient:
+                self.gate.sample.put_layer(statistic, key, reduce(seen))
 
 
 def _first_rows(tensor: Tensor, rows: int | None) -> Tensor:

@@ -143,11 +143,7 @@ class Sampler:
         }
 
     def _of_parameters(self, indices: Sequence[int], numbers: Mapping[tuple[str, int], float]) -> dict[str, float]:
-        def square(statistic: str) -> float | None:
-            found = [numbers[statistic, index] ** 2 for index in indices if (statistic, index) in numbers]
-            return sum(found) if found else None
-
-        gradient, value, update = square("gradient"), square("value"), square("update")
+        gradient, value, update = (_square(statistic, indices, numbers) for statistic in ("gradient", "value", "update"))
         merged = {}
         if gradient is not None:
             merged["parameter_gradient_norm"] = math.sqrt(gradient)
@@ -157,3 +153,8 @@ class Sampler:
             if update is not None and value > 0:
                 merged["update_ratio"] = math.sqrt(update / value)
         return merged
+
+
+def _square(statistic: str, indices: Sequence[int], numbers: Mapping[tuple[str, int], float]) -> float | None:
+    found = [numbers[statistic, index] ** 2 for index in indices if (statistic, index) in numbers]
+    return sum(found) if found else None
