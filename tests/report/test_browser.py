@@ -1,13 +1,15 @@
 """The page in a real browser: it draws, is quiet, fetches nothing, fits a phone, and follows the theme."""
 
+import itertools
 import json
+import re
 import shutil
 import time
 
 import pytest
 from gallery import CHARTS
 
-from deepforward.report import Page, RunRecord, run_page, write
+from deepforward.report import Page, RunRecord, figures, run_page, write
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -133,6 +135,39 @@ def test_page_never_scrolls_sideways(page, address, width):
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
     wide = "return [...document.querySelectorAll('figure.chart .plot')].filter(p => p.scrollWidth > p.clientWidth + 1).length"
     assert page.execute_script(wide) == 0
+
+
+def test_trials_fit_a_phone(page, address):
+    show(page, address, 360)
+    cells = """return [...document.querySelectorAll('figure.stacks td')].map(cell => cell.getBoundingClientRect())
+        .filter(box => box.left < 0 || box.right > 360 || !box.height).length"""
+    assert page.find_elements("css selector", "figure.stacks td")
+    assert page.execute_script(cells) == 0
+
+
+def test_the_legend_of_bands_is_as_strong_as_their_lines(page, tmp_path):
+    series = {name: [1, 2] for name in "ab"}
+    chart = figures.lines([1, 2], series, bands={name: ([0, 1], [2, 3]) for name in "ab"}, x_title="x", y_title="y")
+    show(page, write(Page("bands", blocks=[chart]), tmp_path / "bands.html").as_uri())
+    symbols = page.find_elements("css selector", "figure.chart .role-legend-symbol path")
+    assert len(symbols) > 1
+    assert all(symbol.value_of_css_property(name) == "1" for symbol in symbols for name in ("opacity", "stroke-opacity"))
+
+
+def test_neighbouring_colours_of_a_heat_map_differ(page):
+    def luminance(color: str) -> float:
+        channels = [int(x) / 255 for x in re.findall(r"\d+", color)[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    shown = """const cell = document.body.appendChild(document.createElement("i"));
+        return arguments[0].map(name => { cell.style.color = `var(--${name})`; return getComputedStyle(cell).color; });"""
+    for theme in ("light", "dark"):
+        emulate(page, theme=theme)
+        for side in ("low", "high"):
+            values = page.execute_script(shown, ["level", *(f"{side}{i}" for i in range(1, 6))])
+            steps = itertools.pairwise(sorted(luminance(value) for value in values))
+            assert all((b + 0.05) / (a + 0.05) > 1.25 for a, b in steps), (theme, side)
 
 
 def test_text_tables_and_images_need_no_script(page, address):

@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import numpy as np
@@ -79,6 +80,16 @@ def test_heat_map_of_any_size_shows_the_one_bad_cell(layers, steps, data):
 def test_heat_map_is_relative_to_the_healthy_value():
     chart = figures.heat_map(["a"], [0], np.array([[1e-3]]), quantity="q", healthy=1e-3)
     assert [(row["v"], row["c"]) for row in rows(chart)] == [("0.001", classify(1.0))]
+
+
+@pytest.mark.parametrize("layers", [1, 2, 8, 30, 31, 47, 56, 59, 60, 500])
+def test_names_beside_a_heat_map_have_room_and_include_both_ends(layers):
+    spec = figures.heat_map([f"l{i}" for i in range(layers)], [0], np.ones((1, layers)), quantity="q").spec
+    drawn = list(dict.fromkeys(row["l"] for row in spec["data"]["values"]))
+    named = [drawn.index(name) for name in spec["encoding"]["y"]["axis"]["values"]]
+    assert (named[0], named[-1]) == (0, len(drawn) - 1)
+    assert all((b - a) * spec["height"] / len(drawn) >= 12 for a, b in itertools.pairwise(named))
+    assert layers > 30 or len(named) == layers
 
 
 def test_legend_of_heat_map_shows_what_is_there():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deepforward.report.plain import DASH, MINUS, TIMES, plain
+from deepforward.report.plain import DASH, MINUS, TIMES, counted, plain
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,7 @@ from deepforward.report.plain import DASH, MINUS, TIMES, plain
 )
 def test_plain(value, spec, text):
     assert plain(value, spec) == text
+
+
+def test_one_thing_is_not_many():
+    assert [counted(number, "epoch") for number in (0, 1, 2)] == ["0 epochs", "1 epoch", "2 epochs"]

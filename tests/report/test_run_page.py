@@ -5,7 +5,7 @@ import pytest
 from vanishing_run import Readings, history, readings
 
 from deepforward.report import Advice, Chart, Facts, Heading, Images, RunRecord, Table, Text, Verdict, render, run_page
-from deepforward.report.plain import DASH
+from deepforward.report.plain import DASH, plain
 
 
 def headings(record: RunRecord) -> list[str]:
@@ -75,6 +75,29 @@ def test_without_a_proved_cure_the_gravest_finding_is_the_verdict(vanishing):
     assert untried.sentence == vanishing.findings[0]["cause"]
 
 
+def test_the_proof_says_how_long_its_runs_were(cured):
+    short = [{**verdict, "epochs": 4} for verdict in cured.verdicts]
+    assert (
+        "proved by paired runs of 4 epochs on 5 seeds."
+        in run_page(dataclasses.replace(cured, verdicts=short)).blocks[0].sentence
+    )
+
+
+def test_what_the_verdict_says_is_not_said_again(vanishing):
+    page = render(run_page(vanishing))
+    assert all(page.count(finding["cause"]) == 1 for finding in vanishing.findings)
+
+
+def test_a_run_that_diverged_names_the_step_and_the_last_finite_loss(vanishing):
+    lost = [*history(2, 2.0, 1.5, 0.1), {"epoch": 3, "step": 97, "train/loss": None}]
+    record = dataclasses.replace(vanishing, status="diverged", history=lost, metrics={"train/loss": float("nan")})
+    page = run_page(record)
+    assert page.blocks[0].numbers == {"diverged at step": "97", "last finite train loss": plain(lost[1]["train/loss"])}
+    assert not [block for block in page.blocks if isinstance(block, Facts) and block.caption == "Final metrics"]
+    at_once = run_page(dataclasses.replace(record, history=lost[2:])).blocks[0]
+    assert at_once.numbers == {"diverged at step": "97"}
+
+
 def test_of_several_cures_the_surest_is_named(cured):
     def trial(name: str, after: float, interval: list[float]) -> dict:
         return {"prescription": name, "outcome": "cured", "before": [0.0], "after": [after], "seeds": [0], "interval": interval}
@@ -130,7 +153,7 @@ def test_numbers_that_are_not_finite_do_not_stop_the_page(vanishing):
     )
     html = render(run_page(record))
     assert "not finite from epoch 1 on" in html
-    assert "∞" in html
+    assert "∞" not in html
 
 
 def test_verdicts_may_hold_means_or_numbers_by_seed(cured):

@@ -36,7 +36,7 @@ class Advice:
 
     Attributes:
         title: What was found, and where.
-        cause: One sentence with the numbers.
+        cause: One sentence with the numbers; "" where the verdict says it.
         actions: What to try, most promising first.
         source: What the conclusion rests on.
         tone: How grave it is.
@@ -95,6 +95,7 @@ class Table:
         formats: Column title -> format specification of Python (`.3f`, `+.1%`) for the numbers in it.
         caption: What the table shows.
         half: Whether half the page's width is enough on a wide screen.
+        stacks: Whether a narrow screen shows each row as a list of its cells, for few rows of many columns.
     """
 
     columns: Sequence[str]
@@ -102,6 +103,7 @@ class Table:
     formats: Mapping[str, str] = field(default_factory=dict)
     caption: str = ""
     half: bool = False
+    stacks: bool = False
 
     def __post_init__(self) -> None:
         for i, row in enumerate(self.rows):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from deepforward import catalogue
 from deepforward.errors import UnknownName
 from deepforward.report.blocks import Advice, Block, Heading, Table, Tone, Verdict
 from deepforward.report.figures import paired_trials
-from deepforward.report.plain import plain
+from deepforward.report.plain import counted, plain
 from deepforward.report.run_record import RunRecord
 
 #: What `before` and `after` of a trial are.
@@ -21,8 +22,9 @@ PROGRESS = "share of the chance loss removed"
 def conclusion_section(record: RunRecord) -> Iterator[Block]:
     """The verdict, and advice on each finding; a cured run tells what was found before the cure."""
     yield _verdict(record)
+    worst = _worst(record)
     for finding in record.findings or ():
-        yield _advice(finding)
+        yield _advice(finding, "" if finding is worst else _sentence(finding["cause"]))
     if record.untreated is not None:
         for finding in record.untreated.findings or ():
             yield _before(finding)
@@ -50,6 +52,7 @@ def trials_section(record: RunRecord) -> Iterator[Block]:
         formats={"before": ".1%", "after": ".1%"},
         caption="Share of the loss of pure guessing that training removed, mean over pairs with the same seed and batches; "
         "the interval is that of the mean difference.",
+        stacks=True,
     )
     names, before, after = [], [], []
     for verdict in record.verdicts:
@@ -63,8 +66,8 @@ def trials_section(record: RunRecord) -> Iterator[Block]:
 def _verdict(record: RunRecord) -> Verdict:
     numbers = _numbers(record)
     proof = _proof(record)
-    if record.findings:
-        worst = max(record.findings, key=lambda finding: float(finding["severity"]))
+    worst = _worst(record)
+    if worst is not None:
         tried = proof or ("No cure was proved." if record.verdicts else "")
         outcome = _words(worst["rule"]) + (", cure proved" if proof else "")
         return Verdict(outcome, f"{_sentence(worst['cause'])} {tried}".strip(), numbers, _tone(worst["severity"]))
@@ -77,6 +80,10 @@ def _verdict(record: RunRecord) -> Verdict:
     return Verdict("no illness found", "No rule finds anything wrong with this run.", numbers, "good")
 
 
+def _worst(record: RunRecord) -> Mapping[str, Any] | None:
+    return max(record.findings or (), key=lambda finding: float(finding["severity"]), default=None)
+
+
 def _proof(record: RunRecord) -> str:
     """The best proved cure in a sentence, or "" if none was proved."""
     cures = [verdict for verdict in record.verdicts if verdict["outcome"] == "cured"]
@@ -84,16 +91,18 @@ def _proof(record: RunRecord) -> str:
         return ""
     best = max(cures, key=_assured)
     before, after = (plain(_mean(best, when), ".1%") for when in ("before", "after"))
+    length = f" of {counted(best['epochs'], 'epoch')}" if "epochs" in best else ""
     return (
         f"With {_words(best['prescription'])}, training removes {after} of the loss of pure guessing instead of {before}, "
-        f"proved by paired runs on {_seeds(best)} seeds."
+        f"proved by paired runs{length} on {counted(_seeds(best), 'seed')}."
     )
 
 
 def _numbers(record: RunRecord) -> dict[str, str]:
     """The metrics of the test split, or all if there are none; for a cured run beside those before the cure."""
-    tested = {name: value for name, value in record.metrics.items() if name.startswith("test/")} or record.metrics
-    numbers = {}
+    metrics = finite(record.metrics)
+    tested = {name: value for name, value in metrics.items() if name.startswith("test/")} or metrics
+    numbers = _end(record) if record.status == "diverged" else {}
     for name in sorted(tested, key=lambda name: not name.endswith("accuracy")):
         if record.untreated is not None and name in record.untreated.metrics:
             numbers[f"{spoken(name)} before"] = metric(name, record.untreated.metrics[name])
@@ -101,10 +110,18 @@ def _numbers(record: RunRecord) -> dict[str, str]:
     return numbers
 
 
-def _advice(finding: Mapping[str, Any]) -> Advice:
+def _end(record: RunRecord) -> dict[str, str]:
+    """Where a run diverged, and the last training loss of an epoch before."""
+    numbers = {"diverged at step": plain(record.history[-1].get("step"))} if record.history else {}
+    losses = [entry.get("train/loss") for entry in record.history]
+    known = [loss for loss in losses if loss is not None and math.isfinite(loss)]
+    return numbers | ({"last finite train loss": plain(known[-1])} if known else {})
+
+
+def _advice(finding: Mapping[str, Any], cause: str) -> Advice:
     return Advice(
         title=_capital(_where(finding)),
-        cause=_sentence(finding["cause"]),
+        cause=cause,
         actions=[_described(name) for name in finding.get("prescriptions", ())],
         source=finding.get("source", ""),
         tone=_tone(finding["severity"]),
@@ -168,6 +185,11 @@ def _words(name: str) -> str:
 def spoken(name: str) -> str:
     """A metric's name in words: `test/accuracy` is test accuracy."""
     return name.replace("/", " ").replace("_", " ")
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those metrics that are numbers: a run that diverged has others."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def metric(name: str, value: float) -> str:

@@ -65,7 +65,7 @@ def _(block: Advice) -> str:
     return (
         f'<article class="advice {block.tone}">'
         f'<h2><span class="sign" aria-hidden="true">{SIGNS[block.tone]}</span>{escape(block.title)}</h2>'
-        f"<p>{escape(block.cause)}</p>"
+        + (f"<p>{escape(block.cause)}</p>" if block.cause else "")
         + (f'<p class="try">Try, in this order:</p><ol>{actions}</ol>' if actions else "")
         + (f'<p class="source">{escape(block.source)}</p>' if block.source else "")
         + "</article>"
@@ -96,18 +96,22 @@ def _(block: Facts) -> str:
 def _(block: Table) -> str:
     numeric = [_is_numeric(block, i) for i in range(len(block.columns))]
     align = [' class="n"' if is_numeric else "" for is_numeric in numeric]
+    labels = [f' data-label="{escape(column)}"' if block.stacks else "" for column in block.columns]
     specs = [block.formats.get(column, "") for column in block.columns]
     head = "".join(f'<th scope="col"{a}>{escape(column)}</th>' for a, column in zip(align, block.columns, strict=True))
     body = "".join(
         "<tr>"
-        + "".join(f"<td{a}>{escape(plain(x, spec))}</td>" for x, a, spec in zip(row, align, specs, strict=True))
+        + "".join(
+            f"<td{a}{label}>{escape(plain(x, spec))}</td>" for x, a, label, spec in zip(row, align, labels, specs, strict=True)
+        )
         + "</tr>"
         for row in block.rows
     )
     caption = f"<figcaption>{escape(block.caption)}</figcaption>" if block.caption else ""
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     scroll = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(block.caption or "Table")}">{table}</div>'
-    return f'<figure class="table{_half(block.half)}">{caption}{scroll}</figure>'
+    stacks = " stacks" if block.stacks else ""
+    return f'<figure class="table{stacks}{_half(block.half)}">{caption}{scroll}</figure>'
 
 
 def _is_numeric(table: Table, column: int) -> bool:

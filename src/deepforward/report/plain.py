@@ -32,6 +32,11 @@ def plain(value: Any, spec: str = "") -> str:
     return DASH if value is None else str(value)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, the noun in the plural where it must be."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def power_of_ten(exponent: int) -> str:
     """`10` with the exponent set high."""
     return f"10{str(exponent).translate(SUPERSCRIPTS)}"

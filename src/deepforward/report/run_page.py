@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from deepforward.report.blocks import Block, Code, Facts, Heading, Images, Table, Text
-from deepforward.report.conclusion_section import conclusion_section, metric, spoken, trials_section
+from deepforward.report.conclusion_section import conclusion_section, finite, metric, spoken, trials_section
 from deepforward.report.figures import confusion_matrix, quantities, training_curves
 from deepforward.report.page import Page
+from deepforward.report.plain import counted
 from deepforward.report.readings_section import LayerReadings, gradient_map, readings_section
 from deepforward.report.run_record import RunRecord
 
@@ -17,7 +18,7 @@ from deepforward.report.run_record import RunRecord
 def run_page(record: RunRecord) -> Page:
     """The report of one run."""
     recipe = record.recipe
-    facts = [f"{len(record.history)} epochs", f"seed {recipe['seed']}" if "seed" in recipe else "", record.status]
+    facts = [counted(len(record.history), "epoch"), f"seed {recipe['seed']}" if "seed" in recipe else "", record.status]
     sections = (conclusion_section, trials_section, _curves, _depth, _errors, _filters, _data, _making)
     return Page(
         title=f"{recipe.get('model', 'A network')} on {recipe.get('data', 'data')}",
@@ -30,12 +31,13 @@ def _curves(record: RunRecord) -> Iterator[Block]:
     others = ({"before the cure": record.untreated.history} if record.untreated is not None else {}) | dict(record.twins)
     runs = {"this run" if others else "": record.history, **others}
     found = quantities([entry for history in runs.values() for entry in history])
-    if found or record.metrics:
+    metrics = finite(record.metrics)
+    if found or metrics:
         yield Heading("Training")
     for quantity in found:
         yield training_curves(runs, quantity)
-    if record.metrics:
-        yield Facts({spoken(name): metric(name, value) for name, value in record.metrics.items()}, "Final metrics", half=True)
+    if metrics:
+        yield Facts({spoken(name): metric(name, value) for name, value in metrics.items()}, "Final metrics", half=True)
 
 
 def _depth(record: RunRecord) -> Iterator[Block]:

@@ -16,6 +16,9 @@ from deepforward.report.plain import power_of_ten
 MAX_LAYERS = 60
 MAX_STEPS = 60
 
+#: Pixels that the name of a layer needs; where rows are lower, some go without.
+_ROW_HEIGHT = 14
+
 #: Factors away from healthy at which the colour changes. They are fixed, so that a colour means the same on every page.
 FACTORS = (3.0, 10.0, 1e2, 1e4, 1e8)
 NOT_FINITE = 2 * len(FACTORS) + 1
@@ -82,13 +85,21 @@ def heat_map(
         "scale": {"domain": list(range(len(CLASSES))), "range": "diverging"},
         "legend": {"values": legend, "symbolType": "square", "labelExpr": f"{list(CLASSES)}[datum.value]"},
     }
+    height = int(np.clip(_ROW_HEIGHT * len(layer_groups), 90, 420))
+    labelled = [layers[layer_groups[i].start] for i in _spaced(len(layer_groups), height // _ROW_HEIGHT)]
     spec = specification(
         rows,
-        int(np.clip(9 * len(layer_groups), 90, 420)),
+        height,
         mark={"type": "rect"},
         encoding={
             "x": {"field": "s", "type": "ordinal", "title": "training step", "axis": {"labelAngle": 0, **quiet}},
-            "y": {"field": "l", "type": "ordinal", "sort": None, "title": None, "axis": quiet},
+            "y": {
+                "field": "l",
+                "type": "ordinal",
+                "sort": None,
+                "title": None,
+                "axis": {"values": labelled, "labelOverlap": False, **quiet},
+            },
             "color": color,
             "tooltip": [{"field": "at", "title": "layer"}, {"field": "v", "title": quantity}],
         },
@@ -156,6 +167,12 @@ def classify(ratio: float) -> int:
     if size < 1:
         return middle - sum(size * factor < 1 for factor in FACTORS)
     return middle + sum(size > factor for factor in FACTORS)
+
+
+def _spaced(count: int, limit: int) -> list[int]:
+    """At most `limit` of the indices 0..count-1 at equal distances, but for the last, which may stand farther off."""
+    chosen = list(range(0, count, max(-(-count // limit), 1)))
+    return [*chosen[:-1], count - 1] if len(chosen) > 1 else chosen
 
 
 def _checked(layers: Sequence[str], steps: Sequence[int], values: np.ndarray) -> np.ndarray:

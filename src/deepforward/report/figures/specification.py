@@ -64,5 +64,7 @@ def logarithmic(field: str, title: str, values: Iterable[float | None]) -> dict[
 def by_name(field: str, names: Sequence[str], symbol: str = "circle") -> dict[str, Any]:
     """Colour by name in the order of `names`; a single name needs no legend."""
     scale = {"domain": list(names), "range": "category"}
-    legend = {"symbolType": symbol, "symbolSize": 220 if symbol == "stroke" else 70} if len(names) > 1 else None
+    size = 220 if symbol == "stroke" else 70
+    # Opaque, because a band is not, and the legend would be as pale.
+    legend = {"symbolType": symbol, "symbolSize": size, "symbolOpacity": 1} if len(names) > 1 else None
     return {"field": field, "type": "nominal", "title": None, "scale": scale, "legend": legend}
