@@ -60,6 +60,20 @@ def test_a_second_run_recalls_what_the_first_measured(tmp_path, monkeypatch):
     assert (tmp_path / "lecture.html").stat().st_size > 1000
 
 
+def test_the_page_keeps_what_was_measured_before_under_the_same_budget_and_seed(tmp_path):
+    def titles() -> list[str]:
+        html = (tmp_path / "lecture.html").read_text(encoding="utf-8")
+        return [name for name in names if catalogue.card("claims", name).summary[1:] in html]
+
+    names = [card.name for card in catalogue.cards("claims") if card.name in {CLAIM, "recurrent-gradient"}]
+    assert [outcome.card.name for outcome in run_claims([CLAIM], out=tmp_path)] == [CLAIM]
+    assert titles() == [CLAIM]
+    assert [outcome.card.name for outcome in run_claims(["recurrent-gradient"], out=tmp_path)] == ["recurrent-gradient"]
+    assert titles() == names
+    run_claims([CLAIM], out=tmp_path, seed=1)
+    assert titles() == [CLAIM]
+
+
 @pytest.mark.parametrize("change", ["claim", "budget", "seed", "version", "source"])
 def test_nothing_is_recalled_under_another_key(tmp_path, measured, change):
     key = Key.of(CLAIM, "smoke", 0)

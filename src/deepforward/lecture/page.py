@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from deepforward.lecture.outcome import Outcome
 from deepforward.report.blocks import Block, Heading, Table, Text, Tone, Verdict
 from deepforward.report.page import Page
+from deepforward.report.plain import counted
 
 TONES: dict[str, Tone] = {"holds": "good", "corrected": "good", "fails": "bad"}
 
@@ -23,7 +24,8 @@ def page(outcomes: Sequence[Outcome], budget: str, seed: int) -> Page:
 def _summary(outcomes: Sequence[Outcome]) -> Verdict:
     count = Counter(outcome.status for outcome in outcomes)
     failed = [outcome.card.name for outcome in outcomes if outcome.status == "fails"]
-    sentence = f"{len(outcomes) - len(failed)} of {len(outcomes)} claims hold, {count['corrected']} of them once corrected."
+    held = f"{len(outcomes) - len(failed)} of {counted(len(outcomes), 'claim')} measured here hold"
+    sentence = f"{held}, {count['corrected']} once corrected." if count["corrected"] else f"{held}."
     if failed:
         return Verdict("fails", f"{sentence} What fails: {', '.join(failed)}.", dict(count), "bad")
     return Verdict("holds", sentence, dict(count), "good")

@@ -8,7 +8,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from deepforward.catalogue import card, cards
+from deepforward.catalogue import Card, card, cards
 from deepforward.errors import InvalidOption
 from deepforward.lecture.measurement import Key, Measurement, measure, recall, remember
 from deepforward.lecture.outcome import Outcome
@@ -33,7 +33,8 @@ def run_claims(
         names: Names of claims; all if empty.
         budget: "smoke" (seconds) or "full" (what the published pattern needs).
         out: Folder for the page `lecture.html` and for the measurements, which are kept as each one ends, so that an
-            interrupted run continues where it stopped; None keeps nothing.
+            interrupted run continues where it stopped. The page shows all claims measured there under this budget and seed.
+            None keeps nothing.
         seed: Seed of each claim's random draws.
         jobs: Claims to measure at the same time, each in a process of its own if there are more than one.
         progress: Told in a few words what is being done.
@@ -52,21 +53,22 @@ def run_claims(
     if jobs < 1:
         raise InvalidOption(f"got jobs = {jobs}; expected 1 or more; give the number of processes")
     chosen = [card("claims", name) for name in dict.fromkeys(names)] or cards("claims")
-    keys = {each.name: Key.of(each.name, budget, seed) for each in chosen}
+    keys = {each.name: Key.of(each.name, budget, seed) for each in cards("claims")}
     tables = None if out is None else Path(out) / "tables"
-    found = {key: known for key in keys.values() if tables and (known := recall(tables, key))}
-    for key, measurement in _measure_all([key for key in keys.values() if key not in found], jobs, progress):
-        found[key] = measurement
+    found = {name: known for name, key in keys.items() if tables and (known := recall(tables, key))}
+    for key, measurement in _measure_all([keys[each.name] for each in chosen if each.name not in found], jobs, progress):
+        found[key.claim] = measurement
         if tables:
             remember(tables, key, measurement)
-    outcomes = []
-    for each in chosen:
-        claim, measurement = each.load()(), found[keys[each.name]]
-        checks = tuple(claim.check(measurement.table))
-        outcomes.append(Outcome(each, claim, measurement.table, checks, measurement.seconds))
     if out is not None:
-        write(page(outcomes, budget, seed), Path(out) / "lecture.html")
-    return outcomes
+        measured = [_judge(each, found[each.name]) for each in cards("claims") if each.name in found]
+        write(page(measured, budget, seed), Path(out) / "lecture.html")
+    return [_judge(each, found[each.name]) for each in chosen]
+
+
+def _judge(claim_card: Card, measurement: Measurement) -> Outcome:
+    claim = claim_card.load()()
+    return Outcome(claim_card, claim, measurement.table, tuple(claim.check(measurement.table)), measurement.seconds)
 
 
 def _measure_all(keys: list[Key], jobs: int, progress: Callable[[str], None]) -> Iterator[tuple[Key, Measurement]]:
