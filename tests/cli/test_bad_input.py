@@ -50,7 +50,13 @@ def photos() -> Path:
         (["perceptron", "--set", "objective=cross-entropi"], "did you mean cross-entropy?"),
         (["perceptron", "--set", "optimizer=sdg"], "did you mean sgd?"),
         (["perceptron", "--set", "activation=rellu"], "did you mean relu"),
-        (["perceptron", "--set", "dpeth=3"], "dpeth"),
+        (["perceptron", "--set", "dpeth=3"], "unknown setting 'dpeth'; did you mean depth"),
+        (["perceptron", "--set", "learningrate=3"], "unknown setting 'learningrate'; did you mean learning_rate"),
+        (["perceptron", "--set", "lr=3"], "learning_rate"),
+        (["plain20", "--set", "residul=true"], "unknown setting 'residul'; did you mean residual"),
+        (["nets/a.py"], "got the file 'nets/a.py'; expected nets/a.py:FACTORY"),
+        (["perceptron", "--resume"], "got --resume without --out"),
+        (["perceptron", "--resume", "--cure", "--out", "run"], "got --resume with --cure"),
         (["perceptron", "--set", "depth"], "expected KEY=VALUE"),
         (["perceptron", "--set", "model_options=3"], "model_options"),
         (["perceptron", "--set", "data=3"], "unknown source '3'"),
@@ -64,9 +70,9 @@ def photos() -> Path:
         (["perceptron", "--set", "batch_size=0"], "batch_size is 0"),
         (["perceptron", "--set", "learning_rate=quick"], "learning_rate is 'quick'"),
         (["perceptron", "--set", 'alterations=["nonsense"]'], "nonsense"),
-        (["perceptron", "--data", "rings?nois=1"], "nois"),
+        (["perceptron", "--data", "rings?nois=1"], "unknown option of rings 'nois'; did you mean noise"),
         (["perceptron", "--data", "rings?n=0"], "n"),
-        (["perceptron", "--data", "rings?test=0.0001"], "too few to hold out a share of 0.0001"),
+        (["perceptron", "--data", "rings?test=0.0001"], "too few to hold out test=0.0001"),
         (["perceptron", "--data", "idx:nowhere"], "nowhere: no such folder"),
         (["perceptron", "--data", "npz:nowhere.npz"], "nowhere.npz"),
         (["perceptron", "--data", "table:nowhere.csv?target=y"], "nowhere.csv: no such file"),
@@ -95,10 +101,10 @@ def truncate(path: Path) -> None:
         ),
         (
             lambda folder: write_idx(folder / "t10k-labels-idx1-ubyte", np.arange(20) % 3),
-            "got label 2 at example 2, expected 0 to 1",
+            "got label 2 at example 2, which no training example has, expected one of 0, 1",
         ),
         (lambda folder: write_idx(folder / "train-labels-idx1-ubyte", np.zeros(39)), "40 images and 39 labels"),
-        (lambda folder: write_idx(folder / "train-labels-idx1-ubyte", np.zeros(40)), "expected 0 to 0"),
+        (lambda folder: write_idx(folder / "train-labels-idx1-ubyte", np.zeros(40)), "expected one of 0"),
     ],
     ids=["missing", "truncated", "wrong-magic", "label-out-of-range", "fewer-labels", "one-class"],
 )
@@ -150,6 +156,7 @@ def no_module(): return 3
 def misfit(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Linear(7, 10))
 def too_few(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 9))
 def frozen(): return nn.Flatten()
+def leaves(): raise SystemExit(3)
 not_callable = 1
 """
 
@@ -164,6 +171,7 @@ not_callable = 1
         ("too_few", "model gives (9,) for each example; expected (10,)"),
         ("not_callable", "no callable 'not_callable'"),
         ("missing", "no callable 'missing'"),
+        ("leaves", "raised SystemExit"),
     ],
 )
 def test_networks_of_strangers(deepforward, command: str, factory: str, says: str) -> None:
@@ -177,12 +185,12 @@ def test_a_file_that_does_not_run(deepforward) -> None:
 
 
 def test_a_loss_that_turns_nan_names_the_layer_and_keeps_the_run(deepforward) -> None:
-    outcome = deepforward(
-        "train", "perceptron", "--set", "depth=4", "--set", "learning_rate=1e6", "--epochs", 2, "--out", "run", "--quiet"
-    )
+    train = ("train", "perceptron", "--set", "depth=4", "--set", "learning_rate=1e6", "--epochs", 2, "--out", "run", "--quiet")
+    outcome = deepforward(*train)
     assert "of layer '" in outcome.complaint
     assert "not-finite" in outcome.out
     assert "not-finite" in deepforward("diagnose", "run").out
+    assert deepforward(*train, "--resume") == outcome
 
 
 @pytest.fixture
@@ -237,6 +245,18 @@ def test_a_full_disk_leaves_a_run_that_can_go_on(deepforward, full_disk: Callabl
     assert Path("run", "report.html").stat().st_size > 4000
 
 
+def test_a_diagnosis_that_cannot_be_kept_is_said(deepforward, run: Path, full_disk: Callable[[int], None]) -> None:
+    full_disk(0)
+    outcome = deepforward("diagnose", run)
+    assert "could not be written" in outcome.complaint
+    assert "illness" in outcome.out
+
+
+@pytest.mark.parametrize("option", [("--set", "depth=9"), ("--data", "digits"), ("--seed", 0)])
+def test_the_recipe_of_a_run_is_not_changed_by_looking_at_it(deepforward, run: Path, option: tuple[object, ...]) -> None:
+    assert "whose recipe is fixed" in deepforward("diagnose", run, *option).complaint
+
+
 def test_an_output_that_cannot_be_written(deepforward, run: Path) -> None:
     Path("file").write_text("")
     for command in (["train", "perceptron", *SMALL, "--out", "file/run"], ["report", run, "--out", "file/page.html"]):
@@ -250,7 +270,10 @@ def test_an_output_that_cannot_be_written(deepforward, run: Path) -> None:
         (["fetch", "digits"], "unknown source to fetch"),
         (["lecture", "recurent-gradient"], "did you mean recurrent-gradient"),
         (["lecture", "--budget", "huge"], "expected smoke or full"),
-        (["diagnose", "perceptrn"], "did you mean perceptron"),
+        (["diagnose", "perceptrn"], "unknown run folder or model 'perceptrn'; did you mean perceptron"),
+        (["diagnose", "runs/nothere"], "unknown run folder or model 'runs/nothere'"),
+        (["diagnose", "nets.py"], "expected nets.py:FACTORY"),
+        (["diagnose", "perceptron", "--out", "run"], "got --out without --cure"),
     ],
 )
 def test_other_commands(deepforward, arguments: list[str], says: str) -> None:

@@ -21,6 +21,7 @@ def test_a_claim_is_measured_once_and_written_as_page_and_json(deepforward) -> N
     assert list(outcome) == ["claim", "items", "references", "errata", "status", "checks", "seconds"]
     assert set(outcome["checks"][0]) == {"name", "value", "low", "high", "unit", "basis"}
     again = deepforward("lecture", CLAIM, "--out", "page")
+    assert deepforward("lecture", CLAIM, "--out", "elsewhere", "--quiet").err == ""
     assert (again.err, again.out) == ("", first.out)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 import deepforward as package
 from deepforward.cli import list as list_command
 from deepforward.cli import main as command_line
+from deepforward.errors import ProbeWarning
 
 COMMANDS = ("train", "diagnose", "lecture", "list", "report", "fetch")
 
@@ -66,6 +69,19 @@ def test_an_interrupt_is_no_bug(deepforward, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(list_command.catalogue, "cards", interrupted)
     assert deepforward("list", "models").code == 130
+
+
+@pytest.mark.filterwarnings("always::deepforward.errors.ProbeWarning")
+def test_a_warning_is_one_plain_line(deepforward, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(kind: str) -> list[object]:
+        warnings.warn("the probe\nsees nothing", ProbeWarning, stacklevel=1)
+        return []
+
+    monkeypatch.setattr(list_command.catalogue, "cards", warn)
+    shown = warnings.showwarning
+    outcome = deepforward("list", "models")
+    assert (outcome.code, outcome.err) == (0, "warning: the probe sees nothing\n")
+    assert warnings.showwarning is shown
 
 
 def test_every_command_is_registered() -> None:

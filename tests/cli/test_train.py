@@ -15,6 +15,7 @@ SMALL = ("--set", "depth=1", "--set", "width=16", "--epochs", 2)
 def test_stdout_says_what_came_out_and_ends_with_the_report(deepforward) -> None:
     outcome = deepforward("train", "perceptron", *SMALL, "--out", "run")
     assert outcome.code == 0
+    assert " after 2 epochs, " in outcome.out
     assert outcome.out.splitlines()[-1] == "run/report.html"
     assert Path("run/report.html").read_text().startswith("<!DOCTYPE html>")
     assert [line.split()[1] for line in outcome.err.splitlines()] == ["1/2", "2/2"]
@@ -54,7 +55,7 @@ def test_a_cure_is_proved_for_a_network_of_a_stranger(deepforward) -> None:
 
 
 def test_an_interrupt_says_how_to_go_on_and_going_on_finishes(deepforward) -> None:
-    train = ("train", "perceptron", *map(str, SMALL[:-1]), "100000", "--out", "run")
+    train = ("train", "perceptron", *map(str, SMALL[:-1]), "100000")
     command = "import sys; from deepforward.cli.main import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", command, *train], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -65,8 +66,9 @@ def test_an_interrupt_says_how_to_go_on_and_going_on_finishes(deepforward) -> No
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "interrupted; the same command with --out run --resume goes on"
-    assert "another recipe" in deepforward("train", "perceptron", *SMALL, "--out", "run", "--resume").complaint
+    (folder,) = Path("runs").iterdir()
+    assert err.splitlines()[-1] == f"interrupted; the same command with --out {folder} --resume goes on"
+    assert "another recipe" in deepforward("train", "perceptron", *SMALL, "--out", folder, "--resume").complaint
 
 
 def test_resuming_a_finished_run_keeps_its_bits(deepforward) -> None:

@@ -107,7 +107,7 @@ def test_a_test_label_that_training_lacks(tmp_path):
     write_set(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(idx_bytes([0, 1, 2, 9, 0]))
     with pytest.raises(
-        InvalidData, match="test labels: got label 9 at example 3, which no training .* expected one of 0, 1, 2"
+        InvalidData, match=r"test labels: got label 9 at example 3, which no training .* expected one of 0, 1, 2"
     ):
         load(f"idx:{tmp_path}")
 

@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deepforward import catalogue
 from deepforward.cli.settings import Settings, recipe_from
+from deepforward.errors import InvalidOption, UnknownName
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from deepforward.clinic import Diagnosis
     from deepforward.data import Dataset
-    from deepforward.engine import Recipe
+    from deepforward.engine import Recipe, Run
 
 
 def command(
     patient: Annotated[str, typer.Argument(metavar="MODEL|RUN", help="A name, FILE.py:FACTORY, or the folder of a run.")],
-    data: Annotated[str, typer.Option(help="For a model: a source, family[:path][?key=value&...].")] = "digits",
-    seed: Annotated[int, typer.Option(help="For a model: fixes its initialisation.")] = 0,
+    data: Annotated[
+        str | None, typer.Option(help="For a model: a source, family[:path][?key=value&...]; digits if left out.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="For a model: fixes its initialisation; 0 if left out.")] = None,
     settings: Settings = None,
     cure: Annotated[bool, typer.Option("--cure", help="Try prescriptions, and keep the best that is proved.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the runs of --cure.")] = None,
@@ -32,23 +37,57 @@ def command(
     """Say what is wrong. A run is judged by what it left; a model by a few batches forward and backward, without training."""
     from deepforward import clinic
     from deepforward.cli import show
-    from deepforward.data import load
     from deepforward.engine import Run
 
-    run = Run.open(patient) if Path(patient).is_dir() else None
+    if out is not None and not cure:
+        raise InvalidOption("got --out without --cure; a diagnosis writes no folder, --json FILE writes its findings")
+    judged: Run | Recipe
+    if Path(patient).is_dir():
+        if settings or data is not None or seed is not None:
+            raise InvalidOption(f"got --set, --data or --seed with '{patient}', whose recipe is fixed; leave them out")
+        judged = Run.open(patient)
+    else:
+        _check_name(patient)
+        judged = recipe_from(patient, settings, data=data or "digits", seed=seed or 0)
     if cure:
-        cured = clinic.cure(run or recipe_from(patient, settings, data=data, seed=seed), out=out, quiet=quiet)
+        cured = clinic.cure(judged, out=out, quiet=quiet)
         show.cure(cured)
         _write(json_file, cured.to_dict())
         return
-    if run is not None:
-        diagnosis = clinic.diagnose(run)
-    else:
-        dataset = load(data)
-        recipe = recipe_from(patient, settings, data=data, seed=seed).complete(regression=not dataset.classes)
-        diagnosis = clinic.diagnose(_untrained(recipe, dataset), dataset, objective=recipe.objective or "cross-entropy")
-    show.diagnosis(diagnosis)
+    diagnosis = examine(judged) if isinstance(judged, Run) else _examine_untrained(judged)
     _write(json_file, diagnosis.to_dict())
+
+
+def examine(run: Run) -> Diagnosis:
+    """Say what is wrong with a run, and only then write it into the run's folder, which may be read-only."""
+    from deepforward import clinic
+    from deepforward.cli import show
+    from deepforward.clinic.diagnosis import record
+
+    diagnosis = clinic.conclude(clinic.evidence_of(run))
+    show.diagnosis(diagnosis)
+    record(run, findings=diagnosis.to_dict()["findings"])
+    return diagnosis
+
+
+def _examine_untrained(recipe: Recipe) -> Diagnosis:
+    from deepforward import clinic
+    from deepforward.cli import show
+    from deepforward.data import load
+
+    data = load(recipe.data)
+    recipe = recipe.complete(regression=not data.classes)
+    diagnosis = clinic.diagnose(
+        _untrained(recipe, data), data, objective=recipe.objective or "cross-entropy", scaling=recipe.scaling or "none"
+    )
+    show.diagnosis(diagnosis)
+    return diagnosis
+
+
+def _check_name(patient: str) -> None:
+    names = [card.name for card in catalogue.cards("models")]
+    if patient not in names and ":" not in patient and not patient.endswith(".py"):
+        raise UnknownName("run folder or model", patient, names)
 
 
 def _untrained(recipe: Recipe, data: Dataset) -> nn.Module:

@@ -19,12 +19,17 @@ def command(
     seed: Annotated[int, typer.Option(help="Fixes every random draw.")] = 0,
     jobs: Annotated[int, typer.Option(help="Claims to measure at the same time.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the outcomes as JSON.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Measure the lecture's claims, hold the numbers against their bounds, draw them on a page. Exit code 1 if one fails."""
     from deepforward.files import write_whole
     from deepforward.lecture import run_claims
 
-    outcomes = run_claims(claims or (), budget, out, seed=seed, jobs=jobs, progress=lambda line: typer.echo(line, err=True))
+    def progress(line: str) -> None:
+        if not quiet:
+            typer.echo(line, err=True)
+
+    outcomes = run_claims(claims or (), budget, out, seed=seed, jobs=jobs, progress=progress)
     _print(outcomes)
     if json_file is not None:
         write_whole(json_file, (json.dumps([outcome.record() for outcome in outcomes], indent=1) + "\n").encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from importlib import import_module
 from typing import Annotated
 
@@ -46,7 +47,9 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:
-        code = app(arguments or ["--help"], standalone_mode=False)
+        with warnings.catch_warnings():  # restores how warnings are shown
+            warnings.showwarning = _warn
+            code = app(arguments or ["--help"], standalone_mode=False)
     except DeepforwardError as error:
         code = _complain(str(error), 2, debug)
     except typer.TyperException as error:
@@ -56,6 +59,10 @@ def main() -> None:
     except Exception as error:  # whatever it is, the user gets a sentence and a way on
         code = _complain(f"{type(error).__name__}: {error}; this is a bug of deepforward, --debug shows where", 1, debug)
     sys.exit(code or 0)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)  # noqa: T201 - for the user to read, like an error
 
 
 def _complain(message: str, code: int, debug: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterable
 from dataclasses import fields
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deepforward.errors import InvalidOption
+from deepforward import catalogue
+from deepforward.errors import InvalidModel, InvalidOption, UnknownName
 
 if TYPE_CHECKING:
     from deepforward.engine import Recipe
@@ -31,10 +33,14 @@ def recipe_from(model: str, settings: Iterable[str] | None, **flags: Any) -> Rec
     """The recipe that a command line asks for; `--set` wins over flags, and a flag that is None leaves the field open.
 
     Raises:
+        InvalidModel: A Python file without a factory.
         InvalidOption: A setting is not `key=value`, or its group does not exist.
+        UnknownName: A setting is neither a field of the recipe nor an option of the named model.
     """
     from deepforward.engine import Recipe
 
+    if model.endswith(".py"):
+        raise InvalidModel(f"got the file '{model}'; expected {model}:FACTORY, which names what in it builds the network")
     groups = {f"{group}_options" for group in GROUPS}
     known = {field.name: str(field.type) for field in fields(Recipe) if field.name not in {"model", *groups}}
     changes: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
@@ -48,7 +54,16 @@ def recipe_from(model: str, settings: Iterable[str] | None, **flags: Any) -> Rec
             options.setdefault(f"{group or 'model'}_options", {})[name] = _value(text)
         else:
             raise InvalidOption(f"got --set {setting}; expected one of the groups {', '.join(GROUPS)} before the dot")
+        if not dot and key not in known and ":" not in model:
+            _check_option(model, key, known)
     return Recipe(model=model, **options | changes)
+
+
+def _check_option(model: str, key: str, fields_of_recipe: Iterable[str]) -> None:
+    parameters = inspect.signature(catalogue.load("models", model)).parameters
+    options = [name for name in parameters if name not in ("input_shape", "num_outputs")]
+    if key not in options:
+        raise UnknownName("setting", key, [*fields_of_recipe, *options])
 
 
 def _split(setting: str) -> tuple[str, str]:

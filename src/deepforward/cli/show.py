@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deepforward.report.plain import counted
+
 if TYPE_CHECKING:
     from deepforward.clinic import Cure, Diagnosis, Verdict
     from deepforward.engine import Run
@@ -20,9 +22,9 @@ _STYLES = {"cured": "bold green", "harmful": "bold red", "no effect": "dim", "in
 def run(run: Run) -> None:
     """How a run ended, and its metrics."""
     facts = run.result
+    end = f"{facts['status']} after {counted(facts['epochs'], 'epoch')}"
     console().print(
-        f"{run.recipe.model} on {run.recipe.data}: {facts['status']} after {facts['epochs']} epochs, {facts['seconds']:.1f} s, "
-        f"{facts['parameters']:,} parameters"
+        f"{run.recipe.model} on {run.recipe.data}: {end}, {facts['seconds']:.1f} s, {facts['parameters']:,} parameters"
     )
     metrics = table(["metric"], ["value"])
     for name, value in run.metrics.items():

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from deepforward.cli.diagnose import examine
 from deepforward.cli.settings import Settings, recipe_from
+from deepforward.errors import Diverged, InvalidOption
 
 
 def command(
@@ -25,36 +27,32 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Train MODEL on a data source, say what is wrong with it, and write a report."""
+    if resume and (cure or out is None):
+        given = "with --cure, which begins anew" if cure else "without --out"
+        raise InvalidOption(f"got --resume {given}; expected --out RUN --resume, RUN being the folder to go on in")
     recipe = recipe_from(
         model, settings, data=data, epochs=epochs, seed=seed, validation=validation, precision=precision, device=device
     )
     from deepforward import clinic
     from deepforward.cli import show
-    from deepforward.engine import Run, fit
-    from deepforward.errors import Diverged
+    from deepforward.engine import Run, default_folder, fit
 
+    folder = out or default_folder(recipe)
     try:
         if cure:
             cured = clinic.cure(recipe, out=out, quiet=quiet)
             show.cure(cured)
             typer.echo((cured.run or cured.baseline).report())
             return
-        run = fit(recipe, out, resume=resume, quiet=quiet)
+        run = fit(recipe, folder, resume=resume, quiet=quiet)
     except KeyboardInterrupt:
-        typer.echo(f"interrupted; {_way_on(out, cure)}", err=True)
+        way_on = "a cure begins anew" if cure else f"the same command with --out {folder} --resume goes on"
+        typer.echo(f"interrupted; {way_on}", err=True)
         raise typer.Exit(130) from None
     except Diverged as error:
         if error.folder is not None:
-            show.diagnosis(clinic.diagnose(Run.open(error.folder)))
+            examine(Run.open(error.folder))
         raise
     show.run(run)
-    show.diagnosis(clinic.diagnose(run))
+    examine(run)
     typer.echo(run.report())
-
-
-def _way_on(out: Path | None, cure: bool) -> str:
-    if cure:
-        return "what was finished lies in the folder of the run; a cure begins anew"
-    if out is None:
-        return "the same command with --resume and --out, the newest folder below runs, goes on"
-    return f"the same command with --out {out} --resume goes on"
