@@ -1,10 +1,13 @@
+import inspect
 import json
 
 import pytest
+import torch
 
 from deepforward.clinic import cure
 from deepforward.data import load
 from deepforward.engine import Recipe
+from deepforward.errors import InvalidOption, RunMismatch
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +73,17 @@ def test_what_nothing_cures_is_said_to_be_uncured(tmp_path, digits):
     assert result.diagnosis.rules == ("no-progress",)
     assert result.best is None
     assert "no cure was proved" in str(result)
+
+
+@pytest.mark.parametrize(
+    ("patient", "seeds", "error", "message"),
+    [
+        (torch.nn.Linear(2, 2), (0, 1), InvalidOption, "got Linear; expected a recipe"),
+        ("no such folder", (0, 1), RunMismatch, "not a run folder"),
+        (deep(), (0,), InvalidOption, "at least two"),
+    ],
+)
+def test_what_cannot_be_cured_is_refused_before_anything_is_trained(tmp_path, patient, seeds, error, message):
+    with pytest.raises(error, match=message):
+        inspect.unwrap(cure)(patient, seeds=seeds, out=tmp_path / "cure", quiet=True)
+    assert not (tmp_path / "cure").exists()

@@ -17,12 +17,12 @@ import numpy as np
 from deepforward.clinic.diagnosis import Diagnosis, diagnose, record
 from deepforward.clinic.finding import Evidence
 from deepforward.clinic.rules.progress import thriving
-from deepforward.clinic.trials import WORTHWHILE, Verdict, attempts, fit_anyway, judge, trial
+from deepforward.clinic.trials import WORTHWHILE, Verdict, attempts, check_pairs, fit_anyway, judge, trial
 from deepforward.clinic.twin import shallower
 from deepforward.data import Dataset, load
 from deepforward.engine import Recipe, Run
 from deepforward.engine.progress import Display
-from deepforward.errors import InvalidModel, NoEffect
+from deepforward.errors import InvalidModel, InvalidOption, NoEffect
 
 #: Share of the recipe's epochs that a first, short trial takes, and the least number of epochs.
 _SHORT, _LEAST = 0.25, 3
@@ -74,7 +74,7 @@ class Cure:
 
 
 def cure(
-    patient: Recipe | Run,
+    patient: Recipe | Run | str | Path,
     *,
     out: str | Path | None = None,
     seeds: Sequence[int] = (0, 1, 2),
@@ -88,15 +88,21 @@ def cure(
     other seeds, and hold when it is trained in full. Test data chooses nothing: trials compare training progress.
 
     Args:
-        patient: A recipe, or a run that was trained already.
+        patient: A recipe, or a run that was trained already, or its folder.
         out: Folder for `baseline` and `cured`; default: two new folders below `runs`.
         seeds: Seeds of the paired trials, at least two.
         quiet: Show no progress.
         data: Data to use instead of loading the recipe's.
 
     Raises:
+        InvalidOption: Fewer than two seeds, or something else than a recipe or run.
         DeepforwardError: Anything in the recipe that does not fit; not a divergence, which is a finding.
     """
+    if isinstance(patient, (str, Path)):
+        patient = Run.open(patient)
+    if not isinstance(patient, (Recipe, Run)):
+        raise InvalidOption(f"got {type(patient).__name__}; expected a recipe, a run or its folder; diagnose takes a module")
+    check_pairs(seeds)
     display = Display("cure", 1, quiet=quiet)
     baseline = patient if isinstance(patient, Run) else _train(patient, out, "baseline", data or load(patient.data), quiet)
     data = data or baseline.data

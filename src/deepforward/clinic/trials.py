@@ -110,8 +110,7 @@ def trial(
         NoEffect: The prescription would change nothing.
         InvalidOption: Fewer than two seeds, or an objective whose progress cannot be measured.
     """
-    if len(seeds) < 2:
-        raise InvalidOption(f"a trial got {len(seeds)} seed; expected at least two, since one pair proves nothing")
+    check_pairs(seeds)
     data = data or load(recipe.data)
     recipe = recipe.complete(regression=not data.classes)
     recipe = recipe.replace(epochs=epochs or recipe.epochs)
@@ -121,6 +120,12 @@ def trial(
     changed = prescribe(names, recipe, evidence, data)
     treated = attempts(changed, seeds, data, twin=evidence.twin, title=" + ".join(names), progress=progress)
     return judge(changed, " + ".join(names), rule, seeds=seeds, untreated=untreated, treated=treated)
+
+
+def check_pairs(seeds: Sequence[int]) -> None:
+    """Refuse fewer than two seeds, from whose differences no interval can be computed."""
+    if len(seeds) < 2:
+        raise InvalidOption(f"a trial got {len(seeds)} seed; expected at least two, since one pair proves nothing")
 
 
 def attempts(

@@ -93,10 +93,10 @@ def _unmoved(evidence: Evidence) -> Sight | None:
     if not len(measured) or measured.max() > LOST:
         return None
     ratio = float(measured.max())
-    cause = f"a step changes the weights of no layer by more than {ratio:.2g} of their size: too little to learn anything"
-    for setting in ("learning_rate", "clip"):
-        if evidence.recipe.get(setting) == 0:
-            cause += f", for {setting} is 0"
+    cause = f"no step changes the weights of any layer by more than {ratio:.2g} of their size: too little to learn anything"
+    zeros = [name for name in ("learning_rate", "clip") if evidence.recipe.get(name) == 0]
+    if zeros:
+        cause = f"no step changes any weight, for {' and '.join(zeros)} is 0"
     return cause, {"update_ratio": ratio}
 
 
