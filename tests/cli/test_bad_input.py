@@ -51,6 +51,7 @@ def photos() -> Path:
         (["perceptron", "--set", "optimizer=sdg"], "did you mean sgd?"),
         (["perceptron", "--set", "activation=rellu"], "did you mean relu"),
         (["perceptron", "--set", "dpeth=3"], "unknown setting 'dpeth'; did you mean depth"),
+        (["perceptron", "--set", "model.dpeth=3"], "unknown setting 'dpeth'; did you mean depth"),
         (["perceptron", "--set", "learningrate=3"], "unknown setting 'learningrate'; did you mean learning_rate"),
         (["perceptron", "--set", "lr=3"], "learning_rate"),
         (["plain20", "--set", "residul=true"], "unknown setting 'residul'; did you mean residual"),

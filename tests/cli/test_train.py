@@ -24,6 +24,14 @@ def test_stdout_says_what_came_out_and_ends_with_the_report(deepforward) -> None
     assert f"test/accuracy {result['metrics']['test/accuracy']:.4f}" in " ".join(outcome.out.split())
 
 
+def test_one_layer_and_one_epoch_are_not_called_many(deepforward) -> None:
+    Path("net.py").write_text("from torch import nn\ndef net(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n")
+    outcome = deepforward("train", "net.py:net", "--epochs", 1, "--out", "run", "--quiet")
+    assert " after 1 epoch, " in outcome.out
+    assert " and 1 epoch\n" in outcome.out
+    assert "1 layers" not in outcome.out
+
+
 def test_quiet_says_nothing_on_the_way(deepforward) -> None:
     assert deepforward("train", "perceptron", *SMALL, "--quiet").err == ""
     assert Path("runs/perceptron-digits-1/report.html").is_file()

@@ -54,8 +54,8 @@ def recipe_from(model: str, settings: Iterable[str] | None, **flags: Any) -> Rec
             options.setdefault(f"{group or 'model'}_options", {})[name] = _value(text)
         else:
             raise InvalidOption(f"got --set {setting}; expected one of the groups {', '.join(GROUPS)} before the dot")
-        if not dot and key not in known and ":" not in model:
-            _check_option(model, key, known)
+        if key not in known and (group or "model") == "model" and ":" not in model:
+            _check_option(model, name, () if dot else known)
     return Recipe(model=model, **options | changes)
 
 

@@ -18,6 +18,7 @@ from deepforward.data import Dataset
 from deepforward.engine import Run
 from deepforward.errors import InvalidOption
 from deepforward.instruments import Probe, Readings
+from deepforward.report.plain import counted
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _paragraph(finding: Finding) -> str:
 def _basis(evidence: Evidence) -> str:
     seen, readings = [], evidence.readings
     if readings is not None and readings.steps:
-        seen.append(f"{len(readings.steps)} sampled steps of {len(readings.layers)} layers")
+        seen.append(f"{counted(len(readings.steps), 'sampled step')} of {counted(len(readings.layers), 'layer')}")
     if evidence.history:
-        seen.append(f"{len(evidence.history)} epochs")
+        seen.append(counted(len(evidence.history), "epoch"))
     return " and ".join(seen)
