@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from deepforward.clinic import Evidence, conclude
@@ -183,7 +184,9 @@ def test_before_the_first_step_ends_the_steps_are_not_blamed(place):
     assert "log(0)" in finding.cause
     assert finding.prescriptions == ()
     later = replace(seen, origins=(dict(seen.origins[0]) | {"step": 3},))
-    assert "steps are too long" in not_finite(Evidence(readings=later))[0].cause
+    assert "log(0)" in not_finite(Evidence(readings=later))[0].cause  # a module that is only looked at
+    moved = replace(later, values={**later.values, "update_ratio": np.full((3, len(KINDS)), 0.1)})
+    assert "steps are too long" in not_finite(Evidence(readings=moved))[0].cause
 
 
 def test_a_gradient_that_is_cut_off_is_traced_to_where_it_ends():

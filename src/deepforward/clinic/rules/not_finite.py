@@ -43,16 +43,17 @@ def _where(origin: Mapping[str, Any]) -> str:
 
 
 def _why(origin: Mapping[str, Any], evidence: Evidence) -> tuple[str, tuple[str, ...]]:
-    """The reason, and what to try. Before the first step ends, the steps cannot be it."""
+    """The reason, and what to try. Where no step has moved the weights yet, the steps cannot be it."""
     if origin["place"] == "input":
         return "the data hold numbers that are not finite; repair or remove these examples", ()
     usual = ("learning-rate", "gradient-clipping", "batch-normalization")
-    if unscaled(evidence) and origin["step"] != 0:
+    moved = origin["step"] != 0 and (evidence.readings is None or "update_ratio" in evidence.readings.values)
+    if unscaled(evidence) and moved:
         return "the inputs are not scaled, so that the first steps are too long", ("standardise-data", *usual)
     flow = gradient_flow(evidence.readings)
     if flow is not None and flow.decades > TOLERANCE:
         return "the gradient grows from layer to layer", ("critical-initialization", *usual)
-    if origin["step"] == 0:
+    if not moved:
         why = "no step was taken yet, so that an operation there is at fault, such as log(0), 0/0 or an overflow"
         return why, ("standardise-data",) if unscaled(evidence) else ()
     return "the steps are too long for the curvature of the loss", usual
