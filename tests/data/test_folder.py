@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -237,6 +238,26 @@ def test_too_few_images_to_split(tmp_path):
     (few / "cat" / "0.png").write_text("never decoded")
     with pytest.raises(InvalidData, match=r"got 2 examples, too few to hold out test=0\.25 of each class"):
         load(f"folder:{few}")
+
+
+def test_a_cache_that_another_process_wrote_meanwhile_is_never_missing(pets, cache, monkeypatch):
+    load(f"folder:{pets}")
+    (written,) = cache.glob("*.npy")
+    mapped, replace, misses, present = module._mapped, Path.replace, iter([True]), []
+
+    def missed_at_first(path, count):
+        if next(misses, False):
+            raise ValueError
+        return mapped(path, count)
+
+    def watched(self, target):
+        present.append(written.exists())
+        return replace(self, target)
+
+    monkeypatch.setattr(module, "_mapped", missed_at_first)
+    monkeypatch.setattr(Path, "replace", watched)
+    load(f"folder:{pets}")
+    assert present == [True]
 
 
 def test_two_at_once_make_one_whole_cache(pets):

@@ -134,7 +134,7 @@ def _pixels(root: Path, files: Sequence[Path], size: tuple[int, int] | None, mod
     try:
         with whole_file(cached) as partial:
             _decode_all(files, _reserve(partial, shape))
-            for old in cached.parent.glob(f"{options}-*.npy"):
+            for old in set(cached.parent.glob(f"{options}-*.npy")) - {cached}:  # which another process may just have written
                 old.unlink(missing_ok=True)
         return _mapped(cached, len(files))
     except DeepforwardError:
