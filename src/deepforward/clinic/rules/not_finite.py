@@ -37,7 +37,7 @@ def not_finite(evidence: Evidence) -> list[Finding]:
 
 
 def _where(origin: Mapping[str, Any]) -> str:
-    if not origin["layer"]:
+    if origin["layer"] in ("", "loss"):
         return "in the loss"
     return "in the inputs" if origin["place"] == "input" else f"in the {origin['place']} of {origin['layer']}"
 

@@ -62,11 +62,10 @@ def no_progress(evidence: Evidence) -> list[Finding]:
     """
     for look in (_unmoved, _at_chance, _jumping):
         if (seen := look(evidence)) is not None:
-            cause, numbers = seen
+            cause, numbers, prescriptions = seen
             break
     else:
         return []
-    first = ("learning-rate", "standardise-data") if not unscaled(evidence) else ("standardise-data", "learning-rate")
     return [
         Finding(
             rule="no-progress",
@@ -75,13 +74,13 @@ def no_progress(evidence: Evidence) -> list[Finding]:
             cause=cause,
             evidence=numbers,
             source="Bengio 2012, Practical recommendations for gradient-based training",
-            prescriptions=(*first, "batch-normalization", "activation-swap"),
+            prescriptions=prescriptions,
         )
     ]
 
 
-#: What a person is told, and the numbers behind it.
-Sight = tuple[str, dict[str, Any]]
+#: What a person is told, the numbers behind it, and what to try.
+Sight = tuple[str, dict[str, Any], tuple[str, ...]]
 
 
 def _unmoved(evidence: Evidence) -> Sight | None:
@@ -97,7 +96,7 @@ def _unmoved(evidence: Evidence) -> Sight | None:
     zeros = [name for name in ("learning_rate", "clip") if evidence.recipe.get(name) == 0]
     if zeros:
         cause = f"no step changes any weight, for {' and '.join(zeros)} is 0"
-    return cause, {"update_ratio": ratio}
+    return cause, {"update_ratio": ratio}, ("learning-rate",)
 
 
 def _at_chance(evidence: Evidence) -> Sight | None:
@@ -111,7 +110,9 @@ def _at_chance(evidence: Evidence) -> Sight | None:
         return None
     guess = "the mean" if evidence.recipe.get("objective") == "squared-error" else "class frequency"
     cause = f"the training loss is {loss:.3g} after {len(history)} epochs; guessing by {guess} gives {evidence.chance:.3g}"
-    return cause, {"progress": progress, "loss": loss, "chance": evidence.chance}
+    first = ("standardise-data", "learning-rate") if unscaled(evidence) else ("learning-rate", "standardise-data")
+    numbers = {"progress": progress, "loss": loss, "chance": evidence.chance}
+    return cause, numbers, (*first, "batch-normalization", "activation-swap")
 
 
 def _jumping(evidence: Evidence) -> Sight | None:
@@ -124,7 +125,9 @@ def _jumping(evidence: Evidence) -> Sight | None:
     if not rise > JUMP * evidence.chance:
         return None
     cause = f"the training loss jumps, from {before:.3g} in one epoch to {after:.3g} in the next: the steps are too long"
-    return cause, {"rise": rise / evidence.chance, "progress": evidence.progress}
+    numbers = {"rise": rise / evidence.chance, "progress": evidence.progress}
+    scaling = ("standardise-data",) if unscaled(evidence) else ()
+    return cause, numbers, (*scaling, "learning-rate", "gradient-clipping", "batch-normalization")
 
 
 def unscaled(evidence: Evidence) -> bool:
