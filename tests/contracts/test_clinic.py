@@ -1,8 +1,8 @@
 """Every rule recognises its planted illness and no other, is silent on healthy runs, and has a cure and a placebo.
 
 The seeds were not chosen: over 21 other seeds the rules named the illness in 147 of 147 runs and nothing in 147 of 147 healthy
-ones, so either error is below 2.1% with 95% confidence; over disjoint groups of those seeds 46 of 46 cures and 46 of 46 placebos
-were proved.
+ones, so either error is below 2.1% with 95% confidence; over disjoint groups of those seeds 46 of 46 cures and 46 of 46
+placebos were proved.
 """
 
 from __future__ import annotations
