@@ -271,10 +271,9 @@ class Training:
                 )
         self.standing.end_epoch(self._row({"loss": number}))
         self._write_history()
-        error = (
-            f"loss or gradient became {number} at step {step} (epoch {epoch}){place}; lower the learning rate or run "
-            f"`deepforward diagnose {self.run.folder}`"
-        )
+        advice = "lower the learning rate or run" if step else "no step had been taken yet: run"
+        advice += f" `deepforward diagnose {self.run.folder}`"
+        error = f"loss or gradient became {number} at step {step} (epoch {epoch}){place}; {advice}"
         self._finish("diverged", {}, error=error)
         raise Diverged(error, self.run.folder)
 
