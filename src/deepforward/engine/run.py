@@ -121,7 +121,7 @@ class Run:
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report as one HTML file (default: report.html in the folder) and return its path."""
-        from deepforward.engine.run_report import write_report  # noqa: PLC0415  (altair is loaded only when a report is made)
+        from deepforward.engine.run_report import write_report  # noqa: PLC0415  (drawing is loaded only when a report is made)
 
         return write_report(self, Path(path) if path else self.folder / "report.html")
 
