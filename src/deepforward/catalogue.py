@@ -58,8 +58,13 @@ class Card:
 
     def load(self) -> Any:
         """Import the target's module and return the target."""
-        module, _, attribute = self.target.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return load_target(self.target)
+
+
+def load_target(target: str) -> Any:
+    """What `package.module:attribute` names; its module is imported."""
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 @functools.cache

@@ -27,6 +27,10 @@ class InvalidOption(DeepforwardError, ValueError):
     """An option has a value outside its range or of the wrong kind."""
 
 
+class TooLarge(DeepforwardError, ValueError):
+    """An exact computation would take longer than anyone waits. The message says how long and names the estimate to use."""
+
+
 class UnknownName(DeepforwardError, LookupError):
     """A name that no card carries. The message offers the nearest names."""
 

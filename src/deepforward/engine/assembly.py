@@ -27,6 +27,9 @@ from deepforward.objectives import Objective
 #: Optimisers of torch whose fused kernel updates all parameters in one pass.
 _FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
+#: Training examples that an objective sees before the run, for statistics.
+_PREPARED = 10_000
+
 #: Largest training split that is kept on the device as a whole: a batch is then an index, not a transfer.
 _RESIDENT_BYTES = 4 * 2**30
 
@@ -79,6 +82,8 @@ def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None) -> P
     if recipe.alterations:
         model = alter(model, example, recipe.alterations, stream(recipe.seed, "model"))
     check_shapes(model, example[:2], outputs)
+    spread = torch.linspace(0, len(train) - 1, min(len(train), _PREPARED)).long()
+    objective.prepare(model, scaling(train.inputs[spread]), stream(recipe.seed, "objective"))
     arithmetic = choose(recipe, model, data.shape, len(train))
     model = model.to(arithmetic.device)
     if arithmetic.channels_last:
@@ -124,20 +129,19 @@ def _resident(split: Split, device: torch.device) -> Split:
     return Split(split.inputs.to(device), split.targets.to(device))
 
 
-def build_model(name: str, options: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+def build_model(name: str, options: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int | None) -> nn.Module:
     """The module that `name` (a card, or `file.py:factory`) makes for this data.
+
+    A factory is given those of `input_shape`, `num_outputs` and `num_classes` that it takes by name.
 
     Raises:
         UnknownName: No such card.
         InvalidModel: The file or factory cannot be loaded, raises, or returns no module.
         InvalidOption: The factory refuses an option.
     """
-    if ":" in name:
-        factory = load_factory(name)
-        offered = {"input_shape": input_shape, "num_outputs": num_outputs, "num_classes": num_outputs}
-        accepted = _accepted(factory, offered)
-    else:
-        factory, accepted = catalogue.load("models", name), {"input_shape": input_shape, "num_outputs": num_outputs}
+    factory = load_factory(name) if ":" in name else catalogue.load("models", name)
+    offered = {"input_shape": input_shape} | ({"num_outputs": num_outputs, "num_classes": num_outputs} if num_outputs else {})
+    accepted = _accepted(factory, offered)
     try:
         inspect.signature(factory).bind(**accepted, **options)
     except TypeError as error:
@@ -209,11 +213,11 @@ def build_optimizer(recipe: Recipe, module: nn.Module, arithmetic: Arithmetic) -
         raise InvalidOption(f"optimizer '{recipe.optimizer}' refuses its options: {_first_line(error)}") from error
 
 
-def check_shapes(model: nn.Module, example: Tensor, num_outputs: int) -> None:
+def check_shapes(model: nn.Module, example: Tensor, num_outputs: int | None) -> None:
     """Run two examples through the model and name the layer that does not fit.
 
     Raises:
-        ShapeError: A layer refuses its input, or the output is not (2, num_outputs).
+        ShapeError: A layer refuses its input, or the output is not (2, num_outputs); None stands for any number.
     """
     inside: list[str] = []
     names = {module: name for name, module in model.named_modules()}
@@ -243,13 +247,15 @@ def check_shapes(model: nn.Module, example: Tensor, num_outputs: int) -> None:
             handle.remove()
         for module, training in modes.items():
             module.training = training
+    if num_outputs is None and isinstance(output, Tensor) and len(output) == len(example):
+        return
     if not isinstance(output, Tensor) or output.shape != (len(example), num_outputs):
         got = tuple(output.shape[1:]) if isinstance(output, Tensor) else type(output).__name__
         raise ShapeError(f"model gives {got} for each example; expected ({num_outputs},) for this data and objective")
 
 
 def _accepted(factory: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the offered arguments that a stranger's factory takes by name."""
+    """Those of the offered arguments that a factory takes by name."""
     parameters = inspect.signature(factory).parameters
     return {name: value for name, value in offered.items() if name in parameters}
 

@@ -76,7 +76,7 @@ def choose_device(name: str) -> torch.device:
 def choose(recipe: Recipe, model: nn.Module, input_shape: tuple[int, ...], num_examples: int) -> Arithmetic:
     """Fill the recipe's `auto` values for this machine and model.
 
-    Convolutions on images gain from bf16 and channels-last wherever the processor multiplies bf16 in hardware; small fully
+    A model that says so (`bf16_products`) is multiplied in bf16 too. Convolutions on images gain from bf16 and channels-last wherever the processor multiplies bf16 in hardware; small fully
     connected networks are bound by dispatch and lose by the casts, so they stay in fp32 on a CPU, and on one thread: a second
     one brings them nothing and, on a busy machine, makes every operation wait for the slower of two.
 
@@ -96,10 +96,7 @@ def choose(recipe: Recipe, model: nn.Module, input_shape: tuple[int, ...], num_e
     convolutional = len(input_shape) == 3 and any(isinstance(module, nn.Conv2d) for module in model.modules())
     precision = recipe.precision
     if precision == "auto":
-        if device.type == "cuda":
-            precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-        else:
-            precision = "bf16" if device.type == "cpu" and convolutional and cpu_multiplies_bf16() else "fp32"
+        precision = _precision(device, convolutional, getattr(model, "bf16_products", None))
     if precision == "fp16" and device.type == "cpu":
         raise InvalidOption("precision fp16 on the CPU trains slowly and overflows; use bf16 or fp32")
     channels_last = convolutional if recipe.channels_last == "auto" else recipe.channels_last == "on"
@@ -115,6 +112,15 @@ def choose(recipe: Recipe, model: nn.Module, input_shape: tuple[int, ...], num_e
         fuse=recipe.compile != "on" and (pays if recipe.fuse == "auto" else recipe.fuse == "on"),
         threads=recipe.threads or (1 if small else torch.get_num_threads()),
     )
+
+
+def _precision(device: torch.device, convolutional: bool, wish: bool | None) -> str:
+    """The format of products; `wish` is what the model says of itself, if anything."""
+    if wish is False or device.type not in ("cpu", "cuda"):
+        return "fp32"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if (convolutional or wish) and cpu_multiplies_bf16() else "fp32"
 
 
 def cpu_multiplies_bf16() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from deepforward.data.dataset import Split
 from deepforward.engine.assembly import Parts
 from deepforward.engine.randomness import stream
+from deepforward.objectives import Objective
 
 #: Examples a forward pass; large enough to fill the machine, small enough for its caches.
 _CHUNK = 512
@@ -18,20 +21,53 @@ _CHUNK = 512
 
 def evaluate(parts: Parts, split: Split) -> dict[str, float]:
     """Metrics of the objective, averaged over the examples of `split`, the model in evaluation mode."""
-    rng = stream(parts.recipe.seed, "objective", parts.arithmetic.device.type)
+    rng = _rng(parts)
     sums: dict[str, Tensor] = {}
+    with _looking(parts), parts.arithmetic.autocast():
+        for start in range(0, len(split), _CHUNK):
+            batch = parts.batch(split, slice(start, start + _CHUNK))
+            for name, value in parts.objective.score(parts.model, batch, rng).items():
+                sums[name] = sums[name] + value.double() if name in sums else value.double()
+    return {name: float(value) / len(split) for name, value in sums.items()}
+
+
+def observation(parts: Parts) -> dict[str, float]:
+    """What the objective has to say of an epoch besides."""
+    with _looking(parts):
+        return dict(parts.objective.observe(parts.model, _rng(parts)))
+
+
+def conclusion(parts: Parts, say: Callable[[str], None] = lambda line: None) -> dict[str, float]:
+    """The objective's final metrics, which may take a while; always in full precision."""
+    if type(parts.objective).conclude is Objective.conclude:
+        return {}
+    say("measuring the final metrics")
+    with _looking(parts):
+        return dict(parts.objective.conclude(parts.model, scaled_splits(parts), _rng(parts)))
+
+
+def scaled_splits(parts: Parts, most: int | None = None) -> dict[str, Tensor]:
+    """Scaled examples of the test and, if there is one, the validation split: all, or the first `most`."""
+    splits = {"test": parts.data.test} | ({} if parts.validation is None else {"validation": parts.validation})
+    return {name: parts.batch(split, slice(0, most)).inputs for name, split in splits.items()}
+
+
+def _rng(parts: Parts) -> torch.Generator:
+    """The same draws at every evaluation, which therefore differ by the weights alone, and shift none of training."""
+    return stream(parts.recipe.seed, "objective", parts.arithmetic.device.type)
+
+
+@contextmanager
+def _looking(parts: Parts) -> Iterator[None]:
+    """The model in evaluation mode, without gradients, and back in its modes afterwards."""
     training = {module: module.training for module in parts.model.modules()}
     parts.model.eval()
     try:
-        with torch.inference_mode(), parts.arithmetic.autocast():
-            for start in range(0, len(split), _CHUNK):
-                batch = parts.batch(split, slice(start, start + _CHUNK))
-                for name, value in parts.objective.score(parts.model, batch, rng).items():
-                    sums[name] = sums[name] + value.double() if name in sums else value.double()
+        with torch.inference_mode():
+            yield
     finally:
         for module, mode in training.items():
             module.training = mode
-    return {name: float(value) / len(split) for name, value in sums.items()}
 
 
 @dataclass(frozen=True)

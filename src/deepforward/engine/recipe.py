@@ -12,7 +12,7 @@ from deepforward import catalogue
 from deepforward.errors import InvalidOption, RunMismatch
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-SCHEDULES = ("constant", "cosine", "one-cycle", "step")
+SCHEDULES = ("constant", "cosine", "linear", "one-cycle", "step")
 SWITCH = ("auto", "on", "off")
 
 #: What a field that is None becomes where the model's card names nothing.
@@ -25,6 +25,7 @@ DEFAULTS: Mapping[str, Any] = {
     "optimizer": "sgd",
     "weight_decay": 0.0,
     "schedule": "one-cycle",
+    "averaging": 0.0,
 }
 
 
@@ -51,10 +52,14 @@ class Recipe:
         optimizer_options: Its keyword arguments besides rate and decay.
         learning_rate: Peak rate, or "find" to let the finder choose it before the run.
         weight_decay: L2 penalty (sgd, adam) or decoupled decay (adamw).
-        schedule: `constant`, `cosine`, `one-cycle`, `step`.
+        schedule: `constant`, `cosine`, `linear`, `one-cycle`, `step`.
         schedule_options: See `engine.schedule`.
         clip: Threshold of the global gradient norm, or None for no clipping.
+        averaging: Decay a step of a running mean of the weights, in [0, 1), which is then what is evaluated and kept as `best`
+            (Polyak and Juditsky 1992); 0 is none.
         patience: Epochs without a better validation loss before stopping, or None.
+        pretraining: Trainings of the same model that come first, in order: each a mapping of the fields that differ from this
+            recipe. None is what the model's card says, usually none. Each leaves its run in a folder of its own.
         precision: `auto`, `fp32`, `bf16`, `fp16`.
         channels_last: `auto`, `on`, `off`.
         compile: `auto`, `on`, `off`.
@@ -83,7 +88,9 @@ class Recipe:
     schedule: str | None = None
     schedule_options: Mapping[str, Any] = field(default_factory=dict)
     clip: float | None = None
+    averaging: float | None = None
     patience: int | None = None
+    pretraining: tuple[Mapping[str, Any], ...] | None = None
     precision: str = "auto"
     channels_last: str = "auto"
     compile: str = "auto"
@@ -100,6 +107,8 @@ class Recipe:
                 raise InvalidOption(f"{name} is {value!r}; expected {_WORDS[kind]}")
         if not all(isinstance(alteration, str) for alteration in self.alterations):
             raise InvalidOption(f"alterations is {self.alterations!r}; expected a tuple of texts, for example ('residual',)")
+        if not all(isinstance(changes, Mapping) for changes in self.pretraining or ()):
+            raise InvalidOption(f"pretraining is {self.pretraining!r}; expected a tuple of mappings, for example ({{'epochs': 5}},)")
         for name, (low, high, kind) in _RANGES.items():
             _check_range(name, getattr(self, name), low, high, kind)
         if self.learning_rate != "find":
@@ -138,7 +147,9 @@ class Recipe:
         same = optimizer.name == wanted["optimizer"]  # the card's rate, decay and options fit only the card's optimiser
         if not same:
             wanted["weight_decay"] = DEFAULTS["weight_decay"]
-        wanted["objective"] = "squared-error" if regression else own.get("objective", wanted["objective"])
+        wanted["objective"] = own.get("objective", wanted["objective"])
+        if regression and catalogue.card("objectives", wanted["objective"]).details.get("needs") == "classes":
+            wanted["objective"] = "squared-error"
         filled: dict[str, Any] = {name: value for name, value in wanted.items() if getattr(self, name) is None}
         if self.optimizer_options is None:
             card_options = own.get("recipe", {}).get("optimizer_options") if same else None
@@ -149,6 +160,9 @@ class Recipe:
             filled["learning_rate"] = card_rate or optimizer.details["learning_rate"]
         complete = self.replace(**filled)
         catalogue.card("objectives", complete.objective or "")
+        if complete.pretraining is None:
+            stages = catalogue.load_target(own["pretraining"])(complete) if "pretraining" in own else ()
+            complete = complete.replace(pretraining=tuple(stages))
         return complete
 
     def to_json(self) -> str:
@@ -164,7 +178,9 @@ class Recipe:
         """
         try:
             values = dict(json.loads(text))
-            return cls(**{**values, "alterations": tuple(values.get("alterations", ()))})
+            stages = values.get("pretraining")
+            tuples = {"alterations": tuple(values.get("alterations", ())), "pretraining": None if stages is None else tuple(stages)}
+            return cls(**{**values, **tuples})
         except (ValueError, TypeError) as error:
             raise RunMismatch(f"recipe.json cannot be read: {str(error).splitlines()[0]}; give another folder") from error
 
@@ -177,13 +193,14 @@ class Recipe:
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("model", "data", "scaling", "objective", "optimizer", "schedule", "precision", "device"), str),
     **dict.fromkeys(("model_options", "objective_options", "optimizer_options", "schedule_options"), Mapping),
-    "alterations": tuple,
+    **dict.fromkeys(("alterations", "pretraining"), tuple),
 }
 _WORDS: Mapping[type, str] = {str: "a text", Mapping: "names with values", tuple: "a tuple of texts, for example ('residual',)"}
 _RANGES: Mapping[str, tuple[float, float, type]] = {
     "epochs": (1, float("inf"), int),
     "batch_size": (1, float("inf"), int),
     "validation": (0.0, 0.999, float),
+    "averaging": (0.0, 0.999999, float),
     "weight_decay": (0.0, float("inf"), float),
     "clip": (0.0, float("inf"), float),
     "patience": (1, float("inf"), int),

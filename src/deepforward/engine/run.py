@@ -129,15 +129,24 @@ class Run:
 def load_tensors(parts: Parts, tensors: Mapping[str, torch.Tensor]) -> None:
     """Put the model, objective and scaling tensors of a checkpoint into `parts`."""
     for name, module in (("model", parts.model), ("objective", parts.objective), ("scaling", parts.scaling)):
-        prefix = f"{name}/"
-        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        try:
-            module.load_state_dict(state)
-        except RuntimeError as error:
-            raise RunMismatch(
-                f"the checkpoint's {name} does not fit the one the recipe builds ({str(error).splitlines()[-1].strip()}); "
-                "was the model's file changed since?"
-            ) from error
+        load_module(module, tensors, name)
+
+
+def load_module(module: nn.Module, tensors: Mapping[str, torch.Tensor], name: str) -> None:
+    """Put those tensors of a checkpoint that belong to its part `name` into `module`.
+
+    Raises:
+        RunMismatch: They do not fit.
+    """
+    prefix = f"{name}/"
+    state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise RunMismatch(
+            f"the checkpoint's {name} does not fit the one the recipe builds ({str(error).splitlines()[-1].strip()}); "
+            "was the model's file changed since?"
+        ) from error
 
 
 def _read(path: Path, parse: Callable[[str], _T]) -> _T:

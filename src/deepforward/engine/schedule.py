@@ -13,6 +13,7 @@ OPTIONS: Mapping[str, Mapping[str, float]] = {
     "constant": {},
     "cosine": {"warmup": 0.0, "final": 0.0},
     "one-cycle": {"warmup": 0.3, "start": 0.04, "final": 0.0},
+    "linear": {"warmup": 0.0, "final": 0.0},
     "step": {"every": 0.3333, "factor": 0.1},
 }
 
@@ -20,7 +21,7 @@ OPTIONS: Mapping[str, Mapping[str, float]] = {
 def rate(schedule: str, options: Mapping[str, Any], peak: float, step: int, steps: int) -> float:
     """Learning rate at `step` (from 0) of `steps`.
 
-    constant: peak. cosine: linear warm-up over the share `warmup`, then half a cosine from peak to `final` x peak.
+    constant: peak. linear: linear warm-up over the share `warmup`, then a line from peak to `final` x peak. cosine: linear warm-up over the share `warmup`, then half a cosine from peak to `final` x peak.
     one-cycle: the same with a warm-up that starts at `start` x peak. step: peak x `factor`^k after k x `every` x steps.
 
     Raises:
@@ -45,4 +46,6 @@ def rate(schedule: str, options: Mapping[str, Any], peak: float, step: int, step
         start = chosen.get("start", 0.0)
         return peak * (start + (1 - start) * (step + 1) / (warmup + 1))
     position = (step - warmup) / max(1.0, steps - warmup)
+    if schedule == "linear":
+        return peak * (1 - (1 - chosen["final"]) * position)
     return peak * (chosen["final"] + (1 - chosen["final"]) * 0.5 * (1 + math.cos(math.pi * position)))

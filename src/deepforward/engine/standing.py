@@ -31,6 +31,7 @@ class Standing:
         sums: Sums over them of what the objective logs, by name.
         norms: Gradient norms measured in it.
         history: Rows of the finished epochs.
+        averages: Running means of the trained parameters by name; empty without averaging.
         best: Model, objective and scaling tensors of the best epoch.
         best_loss: Its validation loss; None before there is one.
         stale: Epochs since then.
@@ -44,6 +45,7 @@ class Standing:
     sums: dict[str, Tensor] = field(default_factory=dict)
     norms: list[float] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
+    averages: dict[str, Tensor] = field(default_factory=dict)
     best: dict[str, Tensor] = field(default_factory=dict)
     best_loss: float | None = None
     stale: int = 0
@@ -60,7 +62,7 @@ class Standing:
 
 
 #: Fields that are not plain values, or are saved elsewhere.
-_TENSORS = ("sums", "best")
+_TENSORS = ("sums", "averages", "best")
 
 
 def save(
@@ -95,6 +97,7 @@ def save(
     random, other = capture(generators, parts.arithmetic.device)
     tensors |= {f"random/{name}": value for name, value in (random | {"stream/order": order_start}).items()}
     tensors |= {f"sums/{name}": value for name, value in standing.sums.items()}
+    tensors |= {f"average/{name}": value for name, value in standing.averages.items()}
     plain = {f.name: getattr(standing, f.name) for f in dataclasses.fields(standing) if f.name not in _TENSORS}
     scaler = stepper.scaler.state_dict()
     checkpoint.save(folder, "newest", tensors, {"standing": plain, "optimizers": optimizers, "random": other, "scaler": scaler})
@@ -114,8 +117,9 @@ def load(folder: Path, parts: Parts, stepper: Stepper, generators: Mapping[str, 
     restore(_below(tensors, "random/"), plain["random"], generators, parts.arithmetic.device)
     stepper.scaler.load_state_dict(plain["scaler"])
     sums = {name: value.to(parts.arithmetic.device) for name, value in _below(tensors, "sums/").items()}
+    averages = {name: value.to(parts.arithmetic.device) for name, value in _below(tensors, "average/").items()}
     best = checkpoint.load(folder, "best")[0] if checkpoint.exists(folder, "best") else {}
-    return Standing(**plain["standing"], sums=sums, best=best)
+    return Standing(**plain["standing"], sums=sums, averages=averages, best=best)
 
 
 def module_tensors(parts: Parts) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from deepforward.data import Batch, Dataset, load
-from deepforward.engine import checkpoint
+from deepforward.engine import averaging, checkpoint
 from deepforward.engine.assembly import Parts, assemble
 from deepforward.engine.batches import batches_per_epoch, draw_batches
 from deepforward.engine.device import choose_device, threads
-from deepforward.engine.evaluation import evaluate
+from deepforward.engine.evaluation import conclusion, evaluate, observation
 from deepforward.engine.finder import sweep
 from deepforward.engine.progress import Display
 from deepforward.engine.randomness import draws, isolated, restore_draws, stream
 from deepforward.engine.recipe import Recipe
-from deepforward.engine.run import Run, load_tensors, prepare_folder, versions
+from deepforward.engine.run import Run, load_module, load_tensors, prepare_folder, versions
 from deepforward.engine.schedule import rate
 from deepforward.engine.standing import Standing, module_tensors
 from deepforward.engine.standing import load as load_standing
@@ -84,11 +84,23 @@ def fit(
         prepare_folder(folder, recipe, resume)
         run = Run(folder, recipe, data)
         if "status" not in run.result:
+            if recipe.pretraining and not checkpoint.exists(folder / "checkpoints", "newest"):
+                _pretrain(parts, folder, quiet)
+                parts = assemble(recipe.replace(alterations=()), data, parts.model)
             with threads(parts.arithmetic.threads):
                 Training(parts, run, quiet).run_through()
     if run.result["status"] == "diverged":
         raise Diverged(run.result["error"], folder)
     return run
+
+
+def _pretrain(parts: Parts, folder: Path, quiet: bool) -> None:
+    """Train the model in the stages that come first, each a run of its own below `folder`, and leave it with their weights."""
+    for number, changes in enumerate(parts.recipe.pretraining or (), start=1):
+        stage = parts.recipe.replace(alterations=(), pretraining=(), **changes)
+        run = fit(stage, folder / f"pretraining-{number}", resume=True, quiet=quiet, data=parts.data, model=parts.model)
+        tensors = checkpoint.load(run.folder / "checkpoints", "best")[0]
+        load_module(parts.model, tensors, "model")
 
 
 class Training:
@@ -146,9 +158,9 @@ class Training:
                 self._train_epoch()
         if self.standing.best:
             load_tensors(self.parts, self.standing.best)
-        self._finish(
-            "stopped early" if self.standing.epoch < self.epochs else "finished", evaluate(self.parts, self.parts.data.test)
-        )
+        test = {f"test/{name}": value for name, value in evaluate(self.parts, self.parts.data.test).items()}
+        status = "stopped early" if self.standing.epoch < self.epochs else "finished"
+        self._finish(status, test | conclusion(self.parts, self.display.say))
 
     @property
     def _exhausted(self) -> bool:
@@ -158,6 +170,11 @@ class Training:
             and self.standing.stale >= self.recipe.patience
         )
 
+    @property
+    def _due(self) -> bool:
+        """Whether the last checkpoint is so old that a crash would cost too much."""
+        return time.perf_counter() - self.saved > _CHECKPOINT_SECONDS
+
     def _train_epoch(self) -> None:
         begun, first = time.perf_counter(), self.standing.seen
         speed = 0.0
@@ -166,9 +183,12 @@ class Training:
             speed = (self.standing.seen - first) / (time.perf_counter() - begun)
             if self.display.due:
                 self.display.show(self.step, self.standing.means(), speed)
-            if time.perf_counter() - self.saved > _CHECKPOINT_SECONDS:
+            if self._due:
                 self._save()
-        self._end_epoch(speed)
+        with averaging.averaged(self.parts.model, self.standing.averages):
+            self._end_epoch(speed)
+        if self.standing.epoch == self.epochs or self._exhausted or self._due:
+            self._save()
 
     def _remaining_batches(self) -> Iterator[Tensor]:
         """Indices of the batches of this epoch that are still to come, in an order drawn anew each epoch."""
@@ -205,20 +225,20 @@ class Training:
             standing.sums[name] = standing.sums.get(name, 0.0) + value.double() * len(indices)
         standing.seen += len(indices)
         standing.position += 1
+        if recipe.averaging and step % averaging.EVERY == 0:
+            averaging.update(standing.averages, self.parts.model, recipe.averaging, step)
 
     def _end_epoch(self, speed: float) -> None:
         row = self._row(self.standing.means())
         if self.parts.validation is not None:
             row |= {f"validation/{name}": value for name, value in evaluate(self.parts, self.parts.validation).items()}
+        row |= observation(self.parts)
         row |= {"examples_per_second": speed, "seconds": time.perf_counter() - self.started}
         self.standing.end_epoch(row)
         self._write_history()
         self._keep_best(row.get("validation/loss"))
         self.display.epoch(self.standing.epoch, self.epochs, row)
         self.order_start = self.generators["order"].get_state()
-        last = self.standing.epoch == self.epochs or self._exhausted
-        if last or time.perf_counter() - self.saved > _CHECKPOINT_SECONDS:
-            self._save()
 
     def _row(self, train: dict[str, float]) -> dict[str, Any]:
         row: dict[str, Any] = {"epoch": self.standing.epoch + 1, "step": self.step}
@@ -281,13 +301,13 @@ class Training:
         with self.parts.arithmetic.autocast():
             return next(iter(self.parts.objective.signals(self.parts.model, batch, self.generators["objective"]))).loss
 
-    def _finish(self, status: str, test: dict[str, float], **more: Any) -> None:
+    def _finish(self, status: str, final: Mapping[str, float], **more: Any) -> None:
         """Write readings and result. All metrics are of the best epoch; test data is looked at once, with its weights."""
         self._write_readings()
         history, lowest = self.standing.history, self.standing.best_loss
         best = next((row for row in history if lowest is not None and row.get("validation/loss") == lowest), history[-1])
         metrics = {name: value for name, value in best.items() if name.startswith(("train/", "validation/"))}
-        metrics |= {f"test/{name}": value if math.isfinite(value) else None for name, value in test.items()}
+        metrics |= {name: value if math.isfinite(value) else None for name, value in final.items()}
         arithmetic = dataclasses.asdict(self.parts.arithmetic) | {"device": str(self.parts.arithmetic.device)}
         self.run.update_result(
             status=status,

@@ -51,6 +51,37 @@ class Objective(nn.Module):
         """Sums over the examples of `batch`, by metric name, for evaluation; the engine divides by the number of examples."""
         raise TypeError(f"{type(self).__name__} must define score(model, batch, rng)")
 
-    def num_outputs(self, num_classes: int, input_shape: tuple[int, ...]) -> int:
-        """How many outputs the model must have, given the data."""
+    def num_outputs(self, num_classes: int, input_shape: tuple[int, ...]) -> int | None:
+        """How many outputs the model must have, given the data; None where that is the model's own affair."""
         return num_classes
+
+    def prepare(self, model: nn.Module, inputs: Tensor, rng: torch.Generator) -> None:
+        """Called once when a run is put together: set what depends on the data, buffers included.
+
+        Args:
+            model: The built model.
+            inputs: Scaled training examples, evenly spread over the training split, at most a few thousand.
+            rng: Draws.
+        """
+
+    def observe(self, model: nn.Module, rng: torch.Generator) -> Mapping[str, float]:
+        """Numbers to keep with each epoch besides `score`, such as how well chains mix."""
+        return {}
+
+    def conclude(self, model: nn.Module, splits: Mapping[str, Tensor], rng: torch.Generator) -> Mapping[str, float]:
+        """Final metrics that are too dear for every epoch, by name.
+
+        Args:
+            model: The trained model.
+            splits: Scaled examples by split: `test` and, if there is one, `validation`.
+            rng: Draws.
+        """
+        return {}
+
+    def snapshot(self, model: nn.Module, rng: torch.Generator) -> Mapping[str, Tensor]:
+        """What to keep of the run's way at some epochs, such as samples (examples, *shape), by name."""
+        return {}
+
+    def portrait(self, model: nn.Module, splits: Mapping[str, Tensor], rng: torch.Generator) -> Mapping[str, Tensor]:
+        """What the report shows of the trained model, by the names that `report` draws; `splits` as in `conclude`, and `train`."""
+        return {}

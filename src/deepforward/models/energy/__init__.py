@@ -1,0 +1,24 @@
+"""Networks with an energy: what they do is to go downhill in it, or to sample from it."""
+
+from deepforward.models.energy.hopfield import Hopfield, Recall, overlap
+from deepforward.models.energy.hopfield_capacity import (
+    critical_load,
+    error_free_patterns,
+    recalled_overlap,
+    unstable_bit_probability,
+)
+from deepforward.models.energy.modern_hopfield import ModernHopfield, ModernRecall
+from deepforward.models.energy.rbm import RBM
+
+__all__ = [
+    "Hopfield",
+    "RBM",
+    "ModernHopfield",
+    "ModernRecall",
+    "Recall",
+    "critical_load",
+    "error_free_patterns",
+    "overlap",
+    "recalled_overlap",
+    "unstable_bit_probability",
+]

@@ -1,0 +1,186 @@
+"""Two layers of units with connections between them only: each is drawn at once given the other."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deepforward.errors import TooLarge
+from deepforward.layers.shapes import expect_inputs
+from deepforward.models.energy.energy_model import EnergyModel, State
+from deepforward.models.energy.enumeration import all_states
+from deepforward.models.energy.units import BinaryUnits, Units, realised
+
+
+class Bipartite(EnergyModel):
+    """E(v, h) = U(v) - b·v + U(h) - c·h - v·W h, W a matrix or any linear map (`up`, and its transpose `down`).
+
+    The tempered model of inverse temperature beta has W and the hidden biases multiplied by beta, and visible biases
+    beta b + (1 - beta) base. At beta = 0 its units are independent and its partition function is known.
+
+    Subclasses define `visible_units`, `hidden_units`, `up` and `down`.
+    """
+
+    visible_units: Units
+    hidden_units: Units
+
+    def up(self, visible: Float[Tensor, "rows visible"]) -> Float[Tensor, "rows hidden"]:
+        """Input of the hidden units without their bias: v W."""
+        raise TypeError(f"{type(self).__name__} must define up(visible)")
+
+    def down(self, hidden: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows visible"]:
+        """Input of the visible units without their bias: h W'."""
+        raise TypeError(f"{type(self).__name__} must define down(hidden)")
+
+    def visible(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch units"]:
+        """Examples flattened to visible units."""
+        expect_inputs("visible_units", inputs, self.input_shape)
+        return inputs.flatten(1)
+
+    def check(self, visible: Float[Tensor, "batch units"], what: str = "data") -> None:
+        """Refuse values that the visible units cannot take."""
+        self.visible_units.check(visible, what)
+
+    def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
+        """Data made into values that the visible units take."""
+        return realised(self.visible_units, visible, how, rng)
+
+    @torch.no_grad()
+    def prepare(self, visible: Float[Tensor, "batch units"]) -> None:
+        """Base and, unless they were learnt before, visible biases at the statistics of the data."""
+        self.visible_units.fit_base(visible)
+        if not self.visible_units.bias.any():
+            self.visible_units.bias.copy_(self.visible_units.base)
+
+    def forward(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch hidden"]:
+        """Means of the hidden units given the examples: the features."""
+        return self.activity(self.visible(inputs))
+
+    def free_energy(self, visible: Float[Tensor, "rows visible"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
+        """F(v) = U(v) - b·v - log sum over h of exp(c·h - U(h) + v·W h), nats; log p(v) = -F(v) - log Z."""
+        return self.visible_units.energy(visible, beta) - self.hidden_units.log_normalizer(beta * self.up(visible), beta)
+
+    def activity(self, visible: Float[Tensor, "rows visible"]) -> Float[Tensor, "rows hidden"]:
+        """Means of the hidden units given the visible ones."""
+        return self.hidden_units.mean(self.up(visible))
+
+    def log_unnormalised(self, visible: Float[Tensor, "batch visible"], rng: torch.Generator) -> Float[Tensor, " batch"]:
+        """-F(v)."""
+        return -self.free_energy(visible)
+
+    @torch.no_grad()
+    def log_partition(self) -> float:
+        """log Z by enumeration of the smaller binary layer, nats.
+
+        Raises:
+            TooLarge: It has too many units.
+        """
+        lower, upper = self.visible_units, self.hidden_units
+        layers = [
+            (u, other, map_)
+            for u, other, map_ in ((upper, lower, self.down), (lower, upper, self.up))
+            if type(u) is BinaryUnits
+        ]
+        if not layers:
+            raise TooLarge("got no binary layer to enumerate; expected one; use metrics.likelihood.annealed_log_partition")
+        units, other, across = min(layers, key=lambda layer: layer[0].size)
+        work = units.size * other.size
+        parts = [
+            other.log_normalizer(across(states)).double() - units.energy(states).double()
+            for states in all_states(units.size, work, units.bias)
+        ]
+        return float(torch.cat(parts).logsumexp(0))
+
+    def energy(self, state: State) -> Float[Tensor, " rows"]:
+        """E(v, h), nats."""
+        visible, hidden = state
+        pairs = (self.up(visible) * hidden).sum(1)
+        return self.visible_units.energy(visible) + self.hidden_units.energy(hidden) - pairs
+
+    @torch.no_grad()
+    def clamp(self, visible: Float[Tensor, "batch visible"], rng: torch.Generator) -> State:
+        """Data, and the means of the hidden units given them; exact."""
+        return visible, self.hidden_units.mean(self.up(visible))
+
+    @torch.no_grad()
+    def start(self, count: int, rng: torch.Generator) -> State:
+        """Chains of independent units."""
+        like = self.visible_units.base
+        nothing = like.new_zeros(count, self.visible_units.size), like.new_zeros(count, self.hidden_units.size)
+        return self.visible_units.sample(nothing[0], rng, 0.0), self.hidden_units.sample(nothing[1], rng, 0.0)
+
+    @torch.no_grad()
+    def begin_at(self, visible: Float[Tensor, "batch visible"], rng: torch.Generator) -> State:
+        """Data, and hidden units drawn given them."""
+        return visible, self.hidden_units.sample(self.up(visible), rng)
+
+    @torch.no_grad()
+    def advance(self, state: State, rng: torch.Generator, steps: int = 1, beta: float | Tensor = 1.0) -> State:
+        """Hidden to visible to hidden, `steps` times."""
+        visible, hidden = state
+        for _ in range(steps):
+            visible = self.visible_units.sample(beta * self.down(hidden), rng, beta)
+            hidden = self.hidden_units.sample(beta * self.up(visible), rng, beta)
+        return visible, hidden
+
+    @torch.no_grad()
+    def expected(self, state: State) -> State:
+        """The visible units, and the means of the hidden ones given them."""
+        return state[0], self.hidden_units.mean(self.up(state[0]))
+
+    @torch.no_grad()
+    def mean_visible(self, state: State) -> Float[Tensor, "rows visible"]:
+        """Means of the visible units given the hidden ones."""
+        return self.visible_units.mean(self.down(state[1]))
+
+    @torch.no_grad()
+    def fill(
+        self,
+        visible: Float[Tensor, "rows visible"],
+        known: Float[Tensor, "rows visible"],
+        rng: torch.Generator,
+        steps: int = 100,
+    ) -> Float[Tensor, "rows visible"]:
+        """Draw the unknown visible units given the known ones: Gibbs sampling with these held fast.
+
+        Args:
+            visible: Values; those of unknown units are ignored.
+            known: 1 where the value is known, 0 where it is missing.
+            rng: Draws.
+            steps: Sweeps; the last one gives means instead of draws.
+
+        Returns:
+            The examples, completed with the means of the unknown units in the last sweep.
+        """
+        self.check(torch.where(known > 0, visible, torch.zeros_like(visible) + self.visible_units.mean(0 * visible)), "known")
+        current = torch.where(known > 0, visible, self.visible_units.sample(torch.zeros_like(visible), rng, 0.0))
+        for step in range(steps):
+            hidden = self.hidden_units.sample(self.up(current), rng)
+            inputs = self.down(hidden)
+            drawn = self.visible_units.sample(inputs, rng) if step + 1 < steps else self.visible_units.mean(inputs)
+            current = torch.where(known > 0, visible, drawn)
+        return current
+
+    # What annealed importance sampling and tempering ask of a model.
+
+    def log_base_partition(self) -> Tensor:
+        """log Z at beta = 0, nats."""
+        units = self.visible_units, self.hidden_units
+        return sum((u.log_normalizer(u.base.new_zeros(1, u.size), 0.0)[0].double() for u in units), torch.tensor(0.0).double())
+
+    @torch.no_grad()
+    def anneal(self, visible: Tensor, low: float, high: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(log p*_high(v) - log p*_low(v), a draw from a transition that leaves p_high invariant), p* unnormalised.
+
+        Args:
+            visible: Present values (chains, visible).
+            low: Inverse temperature that they were drawn at.
+            high: The next one.
+            rng: Draws.
+        """
+        inputs, units = self.up(visible), self.hidden_units
+        bias = (visible * (high - low) * (self.visible_units.bias - self.visible_units.base)).sum(1, dtype=torch.float64)
+        ratio = bias + units.log_normalizer(high * inputs, high).double() - units.log_normalizer(low * inputs, low).double()
+        hidden = units.sample(high * inputs, rng, high)
+        return ratio, self.visible_units.sample(high * self.down(hidden), rng, high)

@@ -1,0 +1,126 @@
+"""What every energy-based model can do, so that one objective trains and one estimator judges them all."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+#: Values of all layers from the visible one up, each (rows, units).
+State = tuple[Tensor, ...]
+
+
+class Connection(NamedTuple):
+    """Names of a weight matrix (lower units, upper units) and of the biases of the two layers it joins."""
+
+    weight: str
+    lower_bias: str
+    upper_bias: str
+
+
+class EnergyModel(nn.Module, ABC):
+    """A model p(v, h) = exp(-E(v, h)) / Z of visible units v and hidden units h, Z unknown.
+
+    The gradient of the log-likelihood is -dE/dtheta, averaged over p(h | data), minus the same averaged over the model. The first
+    average is taken with `clamp`, the second over chains that `start` and `advance` keep.
+    """
+
+    #: Layer pairs, for centring; empty if the model has connections of another form.
+    connections: tuple[Connection, ...] = ()
+    input_shape: tuple[int, ...]
+
+    @property
+    def bf16_products(self) -> bool:
+        """Whether the products of a training step may round to bf16 where the processor multiplies it in hardware."""
+        return False
+
+    #: Whether `log_unnormalised` is a lower bound.
+    is_bound: ClassVar[bool] = False
+
+    @abstractmethod
+    def log_unnormalised(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> Float[Tensor, " batch"]:
+        """log p(v) + log Z, or a lower bound of it, nats."""
+
+    @abstractmethod
+    def log_partition(self) -> float:
+        """log Z by enumeration, nats.
+
+        Raises:
+            TooLarge: There are too many states; the message says how long it would take and names the estimate to use.
+        """
+
+    @abstractmethod
+    def visible(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch units"]:
+        """Examples flattened to visible units.
+
+        Raises:
+            ShapeError: They have another shape than the model was built for.
+        """
+
+    @abstractmethod
+    def check(self, visible: Float[Tensor, "batch units"], what: str = "data") -> None:
+        """Refuse values that the visible units cannot take.
+
+        Raises:
+            InvalidData: NaN, or for example numbers outside [0, 1] for binary units.
+        """
+
+    @abstractmethod
+    def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
+        """Data made into values that the visible units take (see `units.realised`)."""
+
+    @abstractmethod
+    def prepare(self, visible: Float[Tensor, "batch units"]) -> None:
+        """Before training: visible biases and tempering base at the statistics of the data, so that only structure is to learn."""
+
+    @abstractmethod
+    def energy(self, state: State) -> Float[Tensor, " rows"]:
+        """E of each row, nats; linear in the values of each layer, so that means may stand for independent values."""
+
+    @abstractmethod
+    def clamp(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> State:
+        """Data with the hidden units at their means given them (exactly, or by mean field); nothing is differentiated."""
+
+    def observe(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> tuple[State, State]:
+        """(`clamp`, `begin_at`): the data phase, and chains that start at the data."""
+        return self.clamp(visible, rng), self.begin_at(visible, rng)
+
+    @abstractmethod
+    def start(self, count: int, rng: torch.Generator) -> State:
+        """`count` chains from the base model: independent units."""
+
+    @abstractmethod
+    def begin_at(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> State:
+        """Chains that start at data: hidden units drawn given them."""
+
+    @abstractmethod
+    def advance(self, state: State, rng: torch.Generator, steps: int = 1, beta: float | Tensor = 1.0) -> State:
+        """Gibbs sampling: `steps` sweeps over all layers at inverse temperature `beta` (one number, or (rows, 1))."""
+
+    @abstractmethod
+    def expected(self, state: State) -> State:
+        """The state with some layers replaced by their means given the others: the same expectation, less noise."""
+
+    @abstractmethod
+    def mean_visible(self, state: State) -> Float[Tensor, "rows units"]:
+        """Mean of the visible units given the hidden ones."""
+
+    def dream(self, state: State, rng: torch.Generator, steps: int = 1) -> tuple[State, State]:
+        """(`expected`, drawn) states of the chains `steps` sweeps later."""
+        drawn = self.advance(state, rng, steps)
+        return self.expected(drawn), drawn
+
+    def gap(self, data: State, chains: State) -> Tensor:
+        """Mean energy of the data minus that of the chains, nats; minus its gradient is that of the log-likelihood."""
+        return self.energy(data).mean() - self.energy(chains).mean()
+
+    def gap_gradients(self, data: State, chains: State) -> Mapping[str, Tensor]:
+        """Gradient of `gap` by parameter name; a subclass may write it by hand."""
+        named = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        with torch.enable_grad():
+            gradients = torch.autograd.grad(self.gap(data, chains), list(named.values()), allow_unused=True)
+        return {name: g for name, g in zip(named, gradients, strict=True) if g is not None}

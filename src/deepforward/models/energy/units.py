@@ -1,0 +1,334 @@
+"""Kinds of units: what values one takes, and how its distribution follows from its input."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deepforward.errors import InvalidData, InvalidOption, UnknownName
+from deepforward.layers.sampling import bernoulli, draw_key, sample_sigmoid, softplus_sums
+
+_LOG_2_PI = math.log(2 * math.pi)
+
+
+class Units(nn.Module, ABC):
+    """A layer of units that are independent of each other given their input x.
+
+    p(s | x) is proportional to exp((x + b(beta))·s - U(s)), b(beta) = beta b + (1 - beta) base. At beta = 1 that is the model; at 0,
+    with x = 0 as well, it is a model of independent units, from which chains start and annealing begins.
+
+    Args:
+        size: Number of units.
+    """
+
+    #: Whether every value is 0 or 1, which bf16 holds exactly.
+    binary: ClassVar[bool] = False
+    #: What data of this kind look like, for messages.
+    values: ClassVar[str] = "finite numbers"
+    base: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        if size < 1:
+            raise InvalidOption(f"a layer got {size} units; expected at least 1")
+        self.size = size
+        self.bias = nn.Parameter(torch.zeros(size))
+        self.register_buffer("base", torch.zeros(size))
+
+    def bias_at(self, beta: float | Tensor) -> Tensor:
+        """Bias of the tempered model, (units,) or (rows, units) for one beta a row."""
+        return self.bias if isinstance(beta, (int, float)) and beta == 1.0 else beta * self.bias + (1.0 - beta) * self.base
+
+    def energy(self, values: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
+        """U(s) - b·s: the layer's own part of the energy, nats."""
+        return self.potential(values) - (values * self.bias_at(beta)).sum(1)
+
+    def potential(self, values: Float[Tensor, "rows units"]) -> Float[Tensor, " rows"]:
+        """U(s) summed over the units."""
+        return values.new_zeros(len(values))
+
+    @abstractmethod
+    def log_normalizer(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
+        """Log of the sum (integral) of exp((x + b)·s - U(s)) over all values of the layer, nats."""
+
+    @abstractmethod
+    def mean(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, "rows units"]:
+        """Expectation given the input."""
+
+    @abstractmethod
+    def sample(
+        self, inputs: Float[Tensor, "rows units"], rng: torch.Generator, beta: float | Tensor = 1.0
+    ) -> Float[Tensor, "rows units"]:
+        """A draw given the input."""
+
+    @abstractmethod
+    def fit_base(self, data: Float[Tensor, "rows units"]) -> None:
+        """Make `base` the maximum-likelihood bias of independent units."""
+
+    def check(self, data: Tensor, what: str) -> None:
+        """Refuse values that units of this kind cannot take.
+
+        Raises:
+            InvalidData: The message names the first bad value.
+        """
+        wrong = ~torch.isfinite(data) | self._outside(data)
+        if wrong.any():
+            row, unit = wrong.nonzero()[0].tolist()[:2]
+            raise InvalidData(
+                f"{what}: got {data[row, unit].item():.4g} in example {row}, unit {unit}; expected {self.values}; "
+                "scale the data (scaling=min-max) or choose other visible units"
+            )
+
+    def _outside(self, data: Tensor) -> Tensor:
+        return torch.zeros_like(data, dtype=torch.bool)
+
+
+class BinaryUnits(Units):
+    """Units with the values 0 and 1: p(1 | x) = sigmoid(x + b). Data may be probabilities of 1."""
+
+    binary: ClassVar[bool] = True
+    values: ClassVar[str] = "numbers from 0 to 1"
+
+    def log_normalizer(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
+        """Sum of log(1 + exp(x + b))."""
+        bias = self.bias_at(beta)
+        if torch.is_grad_enabled() or inputs.dtype == torch.float64 or bias.ndim > 1:
+            return F.softplus(inputs + bias).sum(1)
+        return softplus_sums(inputs, bias, 1.0)
+
+    def mean(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, "rows units"]:
+        """Probability of 1."""
+        return (inputs + self.bias_at(beta)).sigmoid()
+
+    def sample(
+        self, inputs: Float[Tensor, "rows units"], rng: torch.Generator, beta: float | Tensor = 1.0
+    ) -> Float[Tensor, "rows units"]:
+        """1 with the probability `mean`."""
+        bias, samples = self.bias_at(beta).detach(), torch.empty_like(inputs)
+        if bias.ndim > 1:
+            inputs, bias = inputs + bias, None
+        sample_sigmoid(inputs, bias, draw_key(rng), samples=samples)
+        return samples
+
+    def fit_base(self, data: Float[Tensor, "rows units"]) -> None:
+        """log(p / (1 - p)) of the share p of ones, which is kept one example away from 0 and 1."""
+        share = (data.double().sum(0) + 1.0) / (len(data) + 2.0)
+        self.base.copy_(share.logit())
+
+    def _outside(self, data: Tensor) -> Tensor:
+        return (data < 0) | (data > 1)
+
+
+class GaussianUnits(Units):
+    """Real units: U(s) = precision s²/2, so p(s | x) is normal with mean (x + b) / precision and variance 1 / precision.
+
+    Args:
+        size: Number of units.
+        learn_precision: Whether the precision of each unit is a parameter; otherwise it is 1, for standardised data.
+    """
+
+    def __init__(self, size: int, learn_precision: bool = False) -> None:
+        super().__init__(size)
+        self.log_precision = nn.Parameter(torch.zeros(size), requires_grad=learn_precision)
+
+    def potential(self, values: Float[Tensor, "rows units"]) -> Float[Tensor, " rows"]:
+        """precision s²/2, summed."""
+        return 0.5 * (values.square() * self.log_precision.exp()).sum(1)
+
+    def log_normalizer(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
+        """Sum of (x + b)² / (2 precision) + log(2 pi / precision) / 2."""
+        total = inputs + self.bias_at(beta)
+        return 0.5 * (total.square() * (-self.log_precision).exp() + _LOG_2_PI - self.log_precision).sum(1)
+
+    def mean(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, "rows units"]:
+        """(x + b) / precision."""
+        return (inputs + self.bias_at(beta)) * (-self.log_precision).exp()
+
+    def sample(
+        self, inputs: Float[Tensor, "rows units"], rng: torch.Generator, beta: float | Tensor = 1.0
+    ) -> Float[Tensor, "rows units"]:
+        """Normal with the mean `mean`."""
+        noise = torch.randn(inputs.shape, generator=rng, device=inputs.device, dtype=inputs.dtype)
+        return self.mean(inputs, beta) + noise * (-0.5 * self.log_precision).exp()
+
+    def fit_base(self, data: Float[Tensor, "rows units"]) -> None:
+        """precision times the mean."""
+        self.base.copy_(data.mean(0) * self.log_precision.exp())
+
+
+class RectifiedUnits(Units):
+    """Units with values s >= 0: U(s) = s²/2, so p(s | x) is a normal of mean x + b and variance 1 cut off below 0.
+
+    Exact where noisy rectified units (Nair and Hinton 2010) are an approximation, so that free energy and likelihood exist.
+
+    Source: Tubiana and Monasson 2017, Emergence of compositional representations in restricted Boltzmann machines, eq. 4.
+    """
+
+    values: ClassVar[str] = "numbers of at least 0"
+
+    def potential(self, values: Float[Tensor, "rows units"]) -> Float[Tensor, " rows"]:
+        """s²/2, summed."""
+        return 0.5 * values.square().sum(1)
+
+    def log_normalizer(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
+        """Sum of t²/2 + log Phi(t) + log(2 pi) / 2 with t = x + b."""
+        total = inputs + self.bias_at(beta)
+        return (0.5 * total.square() + torch.special.log_ndtr(total) + 0.5 * _LOG_2_PI).sum(1)
+
+    def mean(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, "rows units"]:
+        """t + phi(t) / Phi(t)."""
+        total = inputs + self.bias_at(beta)
+        return total + torch.exp(-0.5 * total.square() - 0.5 * _LOG_2_PI - torch.special.log_ndtr(total))
+
+    def sample(
+        self, inputs: Float[Tensor, "rows units"], rng: torch.Generator, beta: float | Tensor = 1.0
+    ) -> Float[Tensor, "rows units"]:
+        """By inversion: t - Phi^-1(u Phi(t)), u uniform; in float64, since the tail is where small inputs draw from."""
+        total = (inputs + self.bias_at(beta)).double()
+        uniform = torch.rand(total.shape, generator=rng, device=total.device, dtype=torch.float64).clamp_(min=1e-300)
+        far = total < -30.0  # Phi underflows; there the tail is exponential with rate |t|
+        near = total - torch.special.ndtri(uniform * torch.special.ndtr(total.clamp(min=-30.0)))
+        return torch.where(far, uniform.log() / total, near).clamp_(min=0.0).to(inputs.dtype)
+
+    def fit_base(self, data: Float[Tensor, "rows units"]) -> None:
+        """Zero: no data are of this kind yet."""
+        self.base.zero_()
+
+    def _outside(self, data: Tensor) -> Tensor:
+        return data < 0
+
+
+class SoftmaxUnits(Units):
+    """Groups of `categories` units of which exactly one is 1: p(k | x) = softmax(x + b) within the group.
+
+    Args:
+        size: Number of units, a multiple of `categories`.
+        categories: Units in a group.
+
+    Source: Salakhutdinov, Mnih, Hinton 2007, Restricted Boltzmann machines for collaborative filtering.
+    """
+
+    binary: ClassVar[bool] = True
+    values: ClassVar[str] = "one 1 in each group of categories and 0 elsewhere, or probabilities that sum to 1"
+
+    def __init__(self, size: int, categories: int) -> None:
+        super().__init__(size)
+        if categories < 2 or size % categories:
+            raise InvalidOption(
+                f"softmax units got {categories} categories for {size} values; expected a divisor of at least 2"
+            )
+        self.categories = categories
+
+    def log_normalizer(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
+        """Sum over the groups of log sum exp(x + b)."""
+        return self._grouped(inputs + self.bias_at(beta)).logsumexp(2).sum(1)
+
+    def mean(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, "rows units"]:
+        """Probability of each category."""
+        return self._grouped(inputs + self.bias_at(beta)).softmax(2).flatten(1)
+
+    def sample(
+        self, inputs: Float[Tensor, "rows units"], rng: torch.Generator, beta: float | Tensor = 1.0
+    ) -> Float[Tensor, "rows units"]:
+        """One category a group, by inversion of the cumulative probabilities."""
+        return self.choose(self.mean(inputs.float(), beta), rng).to(inputs.dtype)
+
+    def choose(self, probabilities: Float[Tensor, "rows units"], rng: torch.Generator) -> Float[Tensor, "rows units"]:
+        """A one-hot draw from the probabilities of each group."""
+        steps = self._grouped(probabilities).double().cumsum(2)
+        uniform = torch.rand((*steps.shape[:2], 1), generator=rng, device=steps.device, dtype=torch.float64)
+        chosen = (uniform * steps[..., -1:] >= steps).sum(2).clamp_(max=self.categories - 1)
+        return F.one_hot(chosen, self.categories).flatten(1).to(probabilities.dtype)
+
+    def fit_base(self, data: Float[Tensor, "rows units"]) -> None:
+        """Log of the share of each category, with one example added to each."""
+        self.base.copy_(((data.double().sum(0) + 1.0) / (len(data) + self.categories)).log())
+
+    def check(self, data: Tensor, what: str) -> None:
+        """Refuse what is not a distribution over the categories of each group."""
+        super().check(data, what)
+        sums = self._grouped(data).sum(2)
+        if ((sums - 1).abs() > 1e-3).any():
+            row, group = ((sums - 1).abs() > 1e-3).nonzero()[0].tolist()
+            raise InvalidData(
+                f"{what}: got {sums[row, group].item():.4g} as the sum of group {group} of example {row}; "
+                f"expected {self.values}; encode the categories one-hot"
+            )
+
+    def _outside(self, data: Tensor) -> Tensor:
+        return (data < 0) | (data > 1)
+
+    def _grouped(self, values: Tensor) -> Tensor:
+        return values.reshape(len(values), -1, self.categories)
+
+
+#: Names of kinds of units as options know them.
+VISIBLE = ("binary", "gaussian", "softmax")
+HIDDEN = ("binary", "relu")
+
+
+def visible_units(kind: str, size: int, *, categories: int = 0, learn_precision: bool = False) -> Units:
+    """Units for data: `binary`, `gaussian` or `softmax`.
+
+    Raises:
+        UnknownName: Another kind.
+        InvalidOption: An option that this kind does not take, or softmax without categories.
+    """
+    if kind not in VISIBLE:
+        raise UnknownName("kind of visible units", kind, VISIBLE)
+    if categories and kind != "softmax":
+        raise InvalidOption(f"got categories={categories} for {kind} units; only softmax units have categories")
+    if learn_precision and kind != "gaussian":
+        raise InvalidOption(f"got learn_precision for {kind} units; only gaussian units have a precision")
+    if kind == "softmax":
+        return SoftmaxUnits(size, categories)
+    return GaussianUnits(size, learn_precision) if kind == "gaussian" else BinaryUnits(size)
+
+
+def hidden_units(kind: str, size: int) -> Units:
+    """Hidden units: `binary` or `relu`.
+
+    Raises:
+        UnknownName: Another kind.
+    """
+    if kind not in HIDDEN:
+        raise UnknownName("kind of hidden units", kind, HIDDEN)
+    return BinaryUnits(size) if kind == "binary" else RectifiedUnits(size)
+
+
+def realised(units: Units, data: Float[Tensor, "rows units"], how: str, rng: torch.Generator) -> Float[Tensor, "rows units"]:
+    """Data in [0, 1] made into values that the units take.
+
+    Args:
+        units: Units that the data are for; real units take them as they are.
+        data: Probabilities of 1 (binary units) or of each category (softmax units).
+        how: `stochastic`: drawn anew from these probabilities; `threshold`: 1 above one half (the likeliest category); `none`:
+            left as they are, which treats a probability as if it were an observation.
+        rng: Draws.
+
+    Raises:
+        UnknownName: Another way.
+
+    Source: Salakhutdinov and Murray 2008 (stochastic binarisation, the convention of published likelihoods of MNIST).
+    """
+    if how not in BINARIZATIONS:
+        raise UnknownName("binarisation", how, BINARIZATIONS)
+    if how == "none" or not units.binary:
+        return data
+    if isinstance(units, SoftmaxUnits):
+        if how == "stochastic":
+            return units.choose(data, rng)
+        best = units._grouped(data).argmax(2)
+        return F.one_hot(best, units.categories).flatten(1).to(data.dtype)
+    if how == "threshold":
+        return (data > 0.5).to(data.dtype)
+    return bernoulli(data, draw_key(rng))
+
+
+BINARIZATIONS = ("stochastic", "threshold", "none")

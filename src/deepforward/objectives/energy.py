@@ -1,0 +1,304 @@
+"""Training signals of energy-based models: data against chains of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from deepforward.data.dataset import Batch
+from deepforward.errors import InvalidModel, InvalidOption
+from deepforward.metrics.likelihood import best_log_partition, pseudo_log_likelihood
+from deepforward.objectives.objective import Objective, Signal
+from deepforward.objectives.surrogate import follow
+
+#: Examples that are remembered to watch a run by.
+_REFERENCE = 500
+#: Share of the old in the running means of hidden activities.
+_MEMORY = 0.99
+#: Sweeps between the two states of a chain whose likeness tells how well chains mix.
+_MIXING_SWEEPS = 20
+
+
+class ContrastiveDivergence(Objective):
+    """Gap of mean energy between data and the model's own chains; its gradient is that of -log p(v), the sampling aside.
+
+    The loss is that gap. Its gradients are computed in closed form or through autograd, whichever the model offers, centred
+    if asked, and followed as they are. The value of the gap tells nothing about progress.
+
+    Args:
+        steps: Gibbs sweeps of a step (the k of CD-k and PCD-k).
+        persistent: Whether chains go on from step to step (stochastic maximum likelihood) instead of starting at the data.
+        chains: Number of chains where they are persistent.
+        temperatures: Above 1: parallel tempering, so many inverse temperatures from 0 to 1 for each chain, swapped every step.
+        centre: Whether the gradient is that of the centred parametrisation, which makes learning invariant to flipping bits.
+        binarize: `stochastic`, `threshold` or `none`: how data in [0, 1] become values of the visible units.
+        sparsity: Activity that each hidden unit should have on average, in (0, 1), or None.
+        sparsity_cost: Weight of the cross-entropy between that and the mean activity.
+        ais_chains: Chains of annealed importance sampling at the end of a run; 0 leaves the likelihood out.
+        ais_temperatures: Temperatures of it.
+
+    Raises:
+        InvalidOption: A number out of range.
+
+    Source:
+        Hinton 2002 (CD); Younes 1989, Tieleman 2008 (persistent chains); Desjardins et al. 2010 (tempering); Montavon and Müller
+        2012, Melchior, Fischer, Wiskott 2016 (centring); Lee, Ekanadham, Ng 2008 (sparsity).
+    """
+
+    descends: ClassVar[bool] = False
+    metric: ClassVar[str] = "log_likelihood"
+    maximize: ClassVar[bool] = True
+    reference: Tensor
+
+    def __init__(
+        self,
+        steps: int = 1,
+        persistent: bool = False,
+        chains: int = 100,
+        temperatures: int = 1,
+        centre: bool = True,
+        binarize: str = "stochastic",
+        sparsity: float | None = None,
+        sparsity_cost: float = 0.1,
+        ais_chains: int = 100,
+        ais_temperatures: int = 5000,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("steps", steps, 1),
+            ("chains", chains, 1),
+            ("temperatures", temperatures, 1),
+            ("ais_chains", ais_chains, 0),
+            ("ais_temperatures", ais_temperatures, 2),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InvalidOption(f"contrastive divergence got {name}={value!r}; expected a whole number of at least {least}")
+        if sparsity is not None and not 0 < sparsity < 1:
+            raise InvalidOption(f"contrastive divergence got sparsity={sparsity}; expected a number between 0 and 1")
+        if temperatures > 1 and not persistent:
+            raise InvalidOption(f"got temperatures={temperatures} without persistent chains; expected persistent=true")
+        self.steps, self.persistent, self.chains, self.temperatures = steps, persistent, chains, temperatures
+        self.centre, self.binarize = centre, binarize
+        self.sparsity, self.sparsity_cost = sparsity, sparsity_cost
+        self.ais_chains, self.ais_temperatures = ais_chains, ais_temperatures
+        self.layers = 0
+        self.register_buffer("reference", torch.zeros(0))
+
+    def num_outputs(self, num_classes: int, input_shape: tuple[int, ...]) -> int | None:
+        """The model's own number of features."""
+        return None
+
+    @torch.no_grad()
+    def prepare(self, model: nn.Module, inputs: Tensor, rng: torch.Generator) -> None:
+        """Biases at the statistics of the data, chains at independent units, offsets of centring at the means.
+
+        Raises:
+            InvalidModel: The model has no energy.
+            InvalidData: Values that the visible units cannot take.
+            InvalidOption: The model cannot do what was asked.
+        """
+        energy = _energy_model(model)
+        visible = energy.visible(inputs)
+        energy.check(visible)
+        energy.prepare(visible)
+        if self.temperatures > 1 and not hasattr(energy, "free_energy"):
+            raise InvalidOption(
+                f"parallel tempering needs a tractable free energy, which {type(model).__name__} lacks; use chains"
+            )
+        if self.sparsity is not None and not hasattr(energy, "activity"):
+            raise InvalidOption(f"a sparsity target needs one hidden layer; {type(model).__name__} has not; leave sparsity out")
+        self.reference = energy.realise(visible[:_REFERENCE], self.binarize, rng)
+        data = energy.clamp(self.reference, rng)
+        for number, values in enumerate(data):
+            self.register_buffer(f"offset{number}", values.float().mean(0))
+        if self.persistent:
+            self._keep(energy.start(self.chains * self.temperatures, rng))
+
+    @property
+    def persistent_chains(self) -> tuple[Tensor, ...]:
+        """The chains as they stand, one tensor a layer; empty if they start at the data."""
+        return tuple(self.get_buffer(f"chain{number}") for number in range(self.layers)) if self.persistent else ()
+
+    def _keep(self, state: Sequence[Tensor]) -> None:
+        self.layers = len(state)
+        for number, values in enumerate(state):
+            self.register_buffer(f"chain{number}", values)
+
+    def signals(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Iterator[Signal]:
+        """One signal for the whole model."""
+        energy = _energy_model(model)
+        visible = energy.realise(energy.visible(batch.inputs), self.binarize, rng)
+        if self.persistent:
+            data = energy.clamp(visible, rng)
+            dreamt = self._tempered(energy, rng) if self.temperatures > 1 else self._persistent(energy, rng)
+        else:
+            data, begun = energy.observe(visible, rng)
+            dreamt, _ = energy.dream(begun, rng, self.steps)
+        gradients = dict(energy.gap_gradients(data, dreamt))
+        if self.sparsity is not None:
+            for name, gradient in self._sparsity_gradients(energy, visible).items():
+                gradients[name] = gradients[name] + gradient
+        if self.centre:
+            self._centre(energy, gradients, data)
+        yield Signal(follow(model, gradients))
+
+    def _persistent(self, energy: Any, rng: torch.Generator) -> Sequence[Tensor]:
+        expected, drawn = energy.dream(self.persistent_chains, rng, self.steps)
+        self._keep(drawn)
+        return expected
+
+    def _tempered(self, energy: Any, rng: torch.Generator) -> Sequence[Tensor]:
+        """Every ladder of chains moves, then neighbours swap by the rule of Metropolis; the chains at beta = 1 are used."""
+        betas = torch.linspace(0, 1, self.temperatures, device=self.reference.device)
+        state = energy.advance(self.persistent_chains, rng, self.steps, betas.repeat_interleave(self.chains)[:, None])
+        visible = state[0].reshape(self.temperatures, self.chains, -1)
+        order = swapped(energy, visible, betas, rng)
+        rows = (order * self.chains + torch.arange(self.chains, device=order.device)).flatten()
+        state = tuple(values[rows] for values in state)
+        self._keep(state)
+        return energy.expected(tuple(values[-self.chains :] for values in state))
+
+    def _sparsity_gradients(self, energy: Any, visible: Tensor) -> Mapping[str, Tensor]:
+        """Gradient of the cross-entropy between the target and each unit's mean activity, summed over the units."""
+        with torch.enable_grad():
+            mean = energy.activity(visible).mean(0).clamp(1e-6, 1 - 1e-6)
+            target = cast(float, self.sparsity)
+            cost = -self.sparsity_cost * (target * mean.log() + (1 - target) * (1 - mean).log()).sum()
+            named = {name: p for name, p in energy.named_parameters() if p.requires_grad}
+            gradients = torch.autograd.grad(cost, list(named.values()), allow_unused=True)
+        return {name: g for name, g in zip(named, gradients, strict=True) if g is not None}
+
+    def _centre(self, energy: Any, gradients: dict[str, Tensor], data: Sequence[Tensor]) -> None:
+        """Turn gradients into those of the centred parametrisation, and let the offsets of hidden layers follow the data."""
+        for number, values in enumerate(data[1:], start=1):
+            self.get_buffer(f"offset{number}").lerp_(_mean(values), 1 - _MEMORY)
+        offsets = [self.get_buffer(f"offset{number}") for number in range(len(data))]
+        centre(energy.connections, gradients, offsets)
+
+    @torch.no_grad()
+    def score(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Mapping[str, Tensor]:
+        """Sums of: squared error of a mean-field reconstruction (a unit), free energy and pseudo-likelihood (nats), if tractable."""
+        energy = _energy_model(model)
+        visible = energy.realise(energy.visible(batch.inputs), self.binarize, rng)
+        sums = {"reconstruction": (energy.mean_visible(energy.clamp(visible, rng)).float() - visible).square().mean(1).sum()}
+        if hasattr(energy, "free_energy"):
+            sums["free_energy"] = energy.free_energy(visible).sum()
+            if getattr(energy, "is_binary", False) and self.binarize != "none":
+                sums["pseudo_log_likelihood"] = pseudo_log_likelihood(energy, visible, rng).sum()
+        return sums
+
+    @torch.no_grad()
+    def observe(self, model: nn.Module, rng: torch.Generator) -> Mapping[str, float]:
+        """How well chains mix and differ, how many hidden units are dead or always on, and the free energy of training examples.
+
+        `chains/mixing`: distance of a chain to itself 20 sweeps later, in units of the distance between chains: 1 where it has
+        forgotten where it was, 0 where it stands still. `chains/diversity`: distance between chains in units of that between
+        examples. `units/...`: shares of the hidden units, over training examples.
+        """
+        energy = _energy_model(model)
+        data = energy.clamp(self.reference, rng)
+        activity = data[1].float().mean(0)
+        seen = {
+            "units/dead": float((activity < 0.01).double().mean()),
+            "units/always_on": float((activity > 0.99).double().mean()),
+        }
+        if hasattr(energy, "free_energy"):
+            seen["train/free_energy"] = float(energy.free_energy(self.reference).mean())
+        state = tuple(values[-self.chains :] for values in self.persistent_chains)
+        state = state or energy.begin_at(self.reference[: self.chains], rng)
+        later = energy.advance(state, rng, _MIXING_SWEEPS)
+        here, there = state[0].float(), later[0].float()
+        between = float((there - there.roll(1, 0)).abs().mean())
+        examples = float((self.reference - self.reference.roll(1, 0)).abs().mean())
+        return seen | {
+            "chains/mixing": float((there - here).abs().mean()) / max(between, 1e-9),
+            "chains/diversity": between / max(examples, 1e-9),
+        }
+
+    @torch.no_grad()
+    def conclude(self, model: nn.Module, splits: Mapping[str, Tensor], rng: torch.Generator) -> Mapping[str, float]:
+        """Log-likelihood of each split, nats an example: exact where a layer is small enough to enumerate, else by annealing."""
+        energy = _energy_model(model)
+        if not self.ais_chains:
+            return {}
+        log_z = best_log_partition(energy, rng, chains=self.ais_chains, temperatures=self.ais_temperatures)
+        found = {"log_partition": log_z.log_partition, "log_partition_low": log_z.low, "log_partition_high": log_z.high}
+        for split, inputs in splits.items():
+            visible = energy.realise(energy.visible(inputs), self.binarize, rng)
+            name = f"{split}/log_likelihood{'_bound' if energy.is_bound else ''}"
+            unnormalised = _mean_over(energy.log_unnormalised, visible, rng)
+            found[name] = unnormalised - log_z.log_partition
+            found |= {f"{name}_low": unnormalised - log_z.high, f"{name}_high": unnormalised - log_z.low}
+        return found
+
+
+def centre(connections: Sequence[Sequence[str]], gradients: dict[str, Tensor], offsets: Sequence[Tensor]) -> None:
+    """Replace gradients by the steps of the centred parametrisation E = -(v - m)·W (h - l) - b·(v - m) - c·(h - l).
+
+    With raw gradients G of W, g of b and k of c: W moves by D = G - g l' - m k', b by g - D l, c by k - D' m.
+
+    Args:
+        connections: (weight, lower bias, upper bias) names, one for each pair of neighbouring layers.
+        gradients: By parameter name; changed in place.
+        offsets: Mean of each layer from the visible one up.
+
+    Source: Melchior, Fischer, Wiskott 2016, How to center deep Boltzmann machines, JMLR 17, algorithm 1.
+    """
+    raw = dict(gradients)
+    for number, (weight, lower, upper) in enumerate(connections):
+        below, above = offsets[number], offsets[number + 1]
+        step = raw[weight].addr(raw[lower], above, alpha=-1).addr_(below, raw[upper], alpha=-1)
+        gradients[weight] = step
+        gradients[lower] = gradients[lower] - step @ above
+        gradients[upper] = gradients[upper] - below @ step
+
+
+def swapped(energy: Any, visible: Tensor, betas: Tensor, rng: torch.Generator) -> Tensor:
+    """Which chain stands at each temperature after swaps of neighbours, (temperatures, chains).
+
+    States at betas a and b change places with probability min(1, p_a(y) p_b(x) / (p_a(x) p_b(y))); pairs begin at an even or an
+    odd temperature by the toss of a coin.
+
+    Args:
+        energy: A model with a free energy.
+        visible: (temperatures, chains, units).
+        betas: Inverse temperatures, rising.
+        rng: Draws.
+    """
+    count, chains, _ = visible.shape
+    order = torch.arange(count, device=visible.device)[:, None].repeat(1, chains)
+    first = int(torch.randint(2, (), generator=rng, device=rng.device))
+    low = torch.arange(first, count - 1, 2, device=visible.device)
+    if not len(low):
+        return order
+
+    def log_p(at: Tensor, of: Tensor) -> Tensor:
+        rows = betas[at].repeat_interleave(chains)[:, None]
+        return -energy.free_energy(visible[of].flatten(0, 1), rows).reshape(len(at), chains)
+
+    high = low + 1
+    ratio = log_p(low, high) + log_p(high, low) - log_p(low, low) - log_p(high, high)
+    coin = torch.rand(ratio.shape, generator=rng, device=ratio.device, dtype=torch.float64)
+    swap = coin.log() < ratio
+    order[low], order[high] = torch.where(swap, high[:, None], low[:, None]), torch.where(swap, low[:, None], high[:, None])
+    return order
+
+
+def _energy_model(model: nn.Module) -> Any:
+    if not hasattr(model, "gap_gradients"):
+        raise InvalidModel(
+            f"contrastive divergence got {type(model).__name__}; expected a model with an energy, for example rbm"
+        )
+    return model
+
+
+def _mean_over(log_p: Callable[[Tensor, torch.Generator], Tensor], visible: Tensor, rng: torch.Generator) -> float:
+    sums = [log_p(chunk, rng).sum(dtype=torch.float64) for chunk in visible.split(1000)]
+    return float(torch.stack(sums).sum()) / len(visible)
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.sum(0, dtype=torch.float32) / len(values)
