@@ -154,7 +154,7 @@ def test_recall_breaks_down_between_the_loads_of_the_theory(load, low, high):
 @pytest.mark.parametrize("load", [0.105, 0.185])
 def test_share_of_unstable_bits_is_that_of_a_normal_crosstalk(load):
     """Crosstalk is a sum of (P - 1)(N - 1) fair signs exactly: the normal law is held to it, the network to the normal law."""
-    units, networks = 1000, 8
+    units, networks = 1000, 16
     stored = 1 + round(load * (units - 1))
     terms = (stored - 1) * (units - 1)
     normal = unstable_bit_probability(load)
@@ -164,6 +164,7 @@ def test_share_of_unstable_bits_is_that_of_a_normal_crosstalk(load):
     for seed in range(networks):
         patterns = signs(stored, units, rng=generator(seed))
         shares.append(network(patterns).unstable_share(patterns).mean().item())
+    # Bits of one network share their patterns, so that networks are the sample. Fails by chance 0.9% of seeds (Student's t).
     shares = torch.tensor(shares)
     error = max(shares.std().item(), math.sqrt(normal / (stored * units))) / math.sqrt(networks)
     assert abs(shares.mean().item() - normal) < 3 * error
@@ -385,12 +386,12 @@ def test_modern_recall_stops_each_state_where_it_rests_and_says_if_it_does_not()
     rng = generator()
     patterns, states = (torch.randn(n, 6, generator=rng, dtype=torch.float64) for n in (4, 8))
     net = modern(patterns, 2.0)
-    together = net.recall(states, tolerance=1e-10)
+    together = net.recall(states, tolerance=1e-10, max_steps=1000)
     assert bool(together.converged.all())
     assert len(set(together.steps.tolist())) > 1
     torch.testing.assert_close(net.step(together.states), together.states, rtol=0, atol=1e-8)
     for i in range(8):
-        alone = net.recall(states[i], tolerance=1e-10)
+        alone = net.recall(states[i], tolerance=1e-10, max_steps=1000)
         torch.testing.assert_close(alone.states, together.states[i], rtol=0, atol=1e-12)
         assert alone.steps == together.steps[i]
     cut = net.recall(states, tolerance=0.0, max_steps=2)

@@ -147,6 +147,11 @@ def test_a_periodic_chain_has_a_stationary_distribution_but_never_settles(length
             ask()
 
 
+def test_two_ends_that_are_periodic_repeat_together_after_both_periods():
+    both = MarkovChain(torch.block_diag(cycle(2).transition, cycle(3).transition))
+    assert (both.period, len(both.closed_classes)) == (6, 2)
+
+
 def test_a_chain_with_two_ends_says_that_its_stationary_distribution_is_not_unique():
     ruin = MarkovChain(torch.tensor([[1, 0, 0], [0.5, 0, 0.5], [0, 0, 1]], dtype=torch.float64), ["broke", "playing", "rich"])
     assert ruin.closed_classes == ((0,), (2,))

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deepforward.report.measures import measures
 from deepforward.report.plain import counted
 
 if TYPE_CHECKING:
@@ -26,9 +27,13 @@ def run(run: Run) -> None:
     console().print(
         f"{run.recipe.model} on {run.recipe.data}: {end}, {facts['seconds']:.1f} s, {facts['parameters']:,} parameters"
     )
-    metrics = table(["metric"], ["value"])
-    for name, value in run.metrics.items():
-        metrics.add_row(name, f"{value:.4f}")
+    found = measures({name: value for name, value in run.metrics.items() if name != "train/loss" or run.descends})
+    has_units, has_intervals = (any(getattr(m, part) for m in found) for part in ("unit", "interval"))
+    metrics = table(["metric"], ["value", *["95% interval"] * has_intervals])
+    if has_units:
+        metrics.add_column("unit")
+    for m in found:
+        metrics.add_row(m.name, f"{m.value:.4f}", *[m.range()] * has_intervals, *[m.unit] * has_units)
     console().print(metrics)
 
 

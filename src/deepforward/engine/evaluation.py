@@ -46,6 +46,25 @@ def conclusion(parts: Parts, say: Callable[[str], None] = lambda line: None) -> 
         return dict(parts.objective.conclude(parts.model, scaled_splits(parts), _rng(parts)))
 
 
+def snapshot(parts: Parts) -> dict[str, Tensor]:
+    """What the objective shows of the run's way, by name."""
+    with _looking(parts):
+        return dict(parts.objective.snapshot(parts.model, _rng(parts)))
+
+
+def portrait(parts: Parts, most: int) -> dict[str, Tensor]:
+    """What the objective shows of the trained model, by name; in full precision, from at most `most` examples of each split."""
+    if type(parts.objective).portrait is Objective.portrait:
+        return {}
+    splits = {"train": parts.train, "test": parts.data.test}
+    splits |= {} if parts.validation is None else {"validation": parts.validation}
+    # Evenly spread, because a source may come sorted by class.
+    spread = {name: torch.linspace(0, len(split) - 1, min(len(split), most)).long() for name, split in splits.items()}
+    with _looking(parts):
+        scaled = {name: parts.batch(split, spread[name].to(split.inputs.device)).inputs for name, split in splits.items()}
+        return dict(parts.objective.portrait(parts.model, scaled, _rng(parts)))
+
+
 def scaled_splits(parts: Parts, most: int | None = None) -> dict[str, Tensor]:
     """Scaled examples of the test and, if there is one, the validation split: all, or the first `most`."""
     splits = {"test": parts.data.test} | ({} if parts.validation is None else {"validation": parts.validation})

@@ -13,6 +13,17 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 #: Seconds between two updates, so that showing never costs what it shows.
 _INTERVAL = 0.2
 
+#: What an epoch's line says, where the history has it.
+_NAMES = ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy", "examples_per_second")
+_NAMES_OF_ENERGY = {
+    "validation/reconstruction": "reconstruction",
+    "validation/pseudo_log_likelihood": "pseudo log likelihood",
+    "train/free_energy": "free energy train",
+    "validation/free_energy": "validation",
+    "chains/mixing": "mixing",
+    "examples_per_second": "examples_per_second",
+}
+
 
 class Display:
     """Progress of one run on stderr.
@@ -55,9 +66,10 @@ class Display:
         self._bar.update(self._task, completed=step, state=f"{_line(numbers)}  {speed:,.0f} examples/s")
 
     def epoch(self, epoch: int, epochs: int, row: Mapping[str, float]) -> None:
-        """Say that an epoch has ended."""
-        names = ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy", "examples_per_second")
-        self.say(f"epoch {epoch}/{epochs}  {_line({name: row[name] for name in names if name in row})}")
+        """Say that an epoch has ended; of a model with chains, whose loss tells nothing, how well it knows the data."""
+        names = _NAMES_OF_ENERGY if "chains/mixing" in row else {name: name for name in _NAMES}
+        known = {said: row[name] for name, said in names.items() if name in row}
+        self.say(f"epoch {epoch}/{epochs}  {_line(known)}")
 
     def say(self, text: str) -> None:
         """Print one line above the bar."""

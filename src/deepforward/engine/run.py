@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from deepforward.data import Dataset, Scaling, load
-from deepforward.engine import checkpoint
+from deepforward import catalogue
+from deepforward.data import Dataset, Scaling, Split, load
+from deepforward.engine import checkpoint, embedding, generation, snapshots
 from deepforward.engine.assembly import Parts, assemble
 from deepforward.engine.device import choose_device
 from deepforward.engine.evaluation import Evaluation, evaluate_examples
 from deepforward.engine.randomness import isolated
 from deepforward.engine.recipe import Recipe
-from deepforward.errors import CorruptRun, DeepforwardError, RunMismatch
+from deepforward.errors import CorruptRun, DeepforwardError, RunMismatch, UnknownName
 from deepforward.files import write_whole
 from deepforward.instruments.readings import Readings
 
@@ -85,10 +86,20 @@ class Run:
         return {name: math.nan if value is None else value for name, value in self.result.get("metrics", {}).items()}
 
     @property
+    def descends(self) -> bool:
+        """Whether a healthy run of this objective lowers its loss; where not, the loss tells nothing."""
+        return catalogue.load("objectives", self.recipe.objective or "cross-entropy").descends
+
+    @property
     def readings(self) -> Readings | None:
         """What the always-on instruments saw, or None if they were off."""
         path = self.folder / "readings.json"
         return _read(path, Readings.from_json) if path.is_file() else None
+
+    @property
+    def snapshots(self) -> dict[int, dict[str, Tensor]]:
+        """Epoch -> name -> what the objective showed then, such as samples (examples, *shape) in scaled units."""
+        return snapshots.load(self.folder)
 
     def parts(self, which: str = "best") -> Parts:
         """The run's parts with the weights of its checkpoint `which` ("best" by validation loss, or "newest").
@@ -118,6 +129,29 @@ class Run:
         """What the run's model says of each test example."""
         parts = self.parts()
         return evaluate_examples(parts, self.data.test)
+
+    def sample(self, count: int = 64, steps: int = 1000, seed: int = 0) -> Tensor:
+        """New examples (count, *shape) in the units of the data, by `steps` Gibbs sweeps each (`generation.sample`)."""
+        return generation.sample(self.parts(), count, steps, seed)
+
+    def complete(self, given: str = "upper", count: int = 64, steps: int = 1000, seed: int = 0) -> generation.Completions:
+        """Test examples of which one half is given and the other drawn (`generation.complete`)."""
+        return generation.complete(self.parts(), given, count, steps, seed)
+
+    def embed(self, split: str = "test", data: Dataset | None = None) -> tuple[Tensor, Tensor]:
+        """What the model makes of each example of a split (examples, features), and their targets (`embedding.embed`).
+
+        Args:
+            split: `test` or `train`; the latter includes what was held out for validation.
+            data: Other data of the same shape than the run's own.
+
+        Raises:
+            UnknownName: Another split.
+        """
+        if split not in ("test", "train"):
+            raise UnknownName("split", split, ("test", "train"))
+        examples: Split = getattr(data or self.data, split)
+        return embedding.embed(self.parts(), examples), examples.targets
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report as one HTML file (default: report.html in the folder) and return its path."""

@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from deepforward import report
 from deepforward.data import Dataset
 from deepforward.engine import checkpoint
+from deepforward.engine.assembly import Parts
+from deepforward.engine.evaluation import portrait
+from deepforward.engine.pixels import is_image, pixels
 from deepforward.engine.recipe import Recipe
 from deepforward.engine.run import Run
 from deepforward.report import RunRecord
 
-#: How many images a section shows at most.
-_IMAGES = 24
+#: How many images a section shows at most, and how many receptive fields.
+_IMAGES, _FIELDS = 24, 100
+#: Examples of each split that a portrait is made from.
+_PORTRAYED = 2000
 
 
 def write_report(run: Run, path: Path) -> Path:
@@ -44,6 +48,8 @@ def record_of(run: Run) -> RunRecord:
         readings=run.readings,
         classes=run.data.classes,
         data=_facts(run.data),
+        descends=run.descends,
+        stages=_stages(run),
         **_pictures_of_data(run.data),
         **(_pictures_of_model(run) if checkpoint.exists(run.folder / "checkpoints", "newest") else {}),
     )
@@ -69,24 +75,25 @@ def _facts(data: Dataset) -> dict[str, Any]:
 
 
 def _pictures_of_data(data: Dataset) -> dict[str, Any]:
-    if not _is_image(data.shape):
+    if not is_image(data.shape):
         return {}
     captions = [_target(data, target) for target in data.train.targets[:_IMAGES]]
-    return {"first_images": _pixels(data.train.inputs[:_IMAGES]), "first_captions": captions}
+    return {"first_images": pixels(data.train.inputs[:_IMAGES]), "first_captions": captions}
 
 
 def _pictures_of_model(run: Run) -> dict[str, Any]:
-    """Filters of the first layer and, for a classifier, the confusion matrix and the worst mistakes."""
+    """Filters of the first layer, what the model shows of itself and, for a classifier, confusion matrix and worst mistakes."""
     parts, data = run.parts(), run.data
-    drawn: dict[str, Any] = {"filters": _first_filters(parts.model, data.shape)}
-    if not data.classes:
+    drawn: dict[str, Any] = {"filters": _first_filters(parts.model, data.shape), "portrait": _portrait(parts)}
+    drawn["snapshots"] = _snapshots(run, parts)
+    if not data.classes or parts.objective.metric != "accuracy":
         return drawn
     said = run.evaluation()
     drawn["confusion"] = said.confusion().numpy()
     worst = said.worst(_IMAGES)
-    if _is_image(data.shape) and len(worst):
+    if is_image(data.shape) and len(worst):
         certainty, given = said.probabilities[worst].max(1)
-        drawn["mistakes"] = _pixels(data.test.inputs[worst])
+        drawn["mistakes"] = pixels(data.test.inputs[worst])
         drawn["mistake_captions"] = [
             f"{_target(data, target)} taken for {data.classes[int(label)]} ({float(share):.0%})"
             for target, label, share in zip(data.test.targets[worst], given, certainty, strict=True)
@@ -95,9 +102,14 @@ def _pictures_of_model(run: Run) -> dict[str, Any]:
 
 
 def _first_filters(model: nn.Module, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Weights of the first layer as images, where the data are images."""
+    """Weights of the first layer as images, where the data are images; those of a model with an energy by falling norm."""
+    if not is_image(shape):
+        return None
+    connections = getattr(model, "connections", ())
+    if connections:
+        return _receptive_fields(model.get_parameter(connections[0][0]), shape)
     layer = next((m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))), None)
-    if layer is None or not _is_image(shape):
+    if layer is None:
         return None
     weight = layer.weight.detach().float().cpu()[:64]
     if isinstance(layer, nn.Linear):
@@ -109,17 +121,50 @@ def _first_filters(model: nn.Module, shape: tuple[int, ...]) -> np.ndarray | Non
     return weight.contiguous().numpy()
 
 
-def _is_image(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 and shape[0] in (1, 3)
+def _receptive_fields(weight: Tensor, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The columns of a matrix (visible, hidden) as images, those of largest norm first."""
+    if weight.ndim != 2 or len(weight) != int(np.prod(shape)):
+        return None
+    fields = weight.detach().float().cpu().t()
+    strongest = fields.norm(dim=1).argsort(descending=True, stable=True)[:_FIELDS]
+    return fields[strongest].reshape(-1, *shape).contiguous().numpy()
 
 
-def _pixels(images: Tensor) -> np.ndarray:
-    """Images as uint8, the range of the data spread over black to white."""
-    if images.dtype == torch.uint8 and int(images.max()) > 32:
-        return images.cpu().numpy()
-    values = images.float().cpu()
-    low, high = values.min(), values.max()
-    return ((values - low) / (high - low).clamp(min=1e-12) * 255).to(torch.uint8).numpy()
+def _portrait(parts: Parts) -> dict[str, np.ndarray]:
+    """What the model shows of itself; images as pictures, and none of them where the data are no images."""
+    shape, drawn = parts.data.shape, {}
+    for name, values in portrait(parts, _PORTRAYED).items():
+        if tuple(values.shape[-len(shape) :]) != shape:
+            drawn[name] = values.cpu().numpy()
+        elif is_image(shape):
+            drawn[name] = _unscaled(parts, values)
+    return drawn
+
+
+def _snapshots(run: Run, parts: Parts) -> dict[int, dict[str, np.ndarray]]:
+    shape = run.data.shape
+    return {
+        epoch: {name: _unscaled(parts, x) for name, x in shown.items() if x.shape[1:] == shape and is_image(shape)}
+        for epoch, shown in run.snapshots.items()
+    }
+
+
+def _unscaled(parts: Parts, values: Tensor) -> np.ndarray:
+    """Scaled images (..., *shape) as pictures, black and white standing for the ends of the data's range."""
+    images = parts.scaling.inverse(values.reshape(-1, *parts.data.shape)).cpu()
+    return pixels(images, like=parts.data.train.inputs).reshape(values.shape)
+
+
+def _stages(run: Run) -> list[dict[str, Any]]:
+    """The trainings that came first, as far as they left a folder."""
+    found = []
+    for number, changes in enumerate(run.recipe.pretraining or (), start=1):
+        folder = run.folder / f"pretraining-{number}"
+        if (folder / "recipe.json").is_file():
+            stage = Run.open(folder, run.given_data)
+            facts = {"status": stage.result.get("status", "not finished"), "epochs": stage.result.get("epochs")}
+            found.append({"name": folder.name, "changes": changes, "metrics": stage.metrics, **facts})
+    return found
 
 
 def _target(data: Dataset, target: Tensor) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from deepforward.data import Batch, Dataset, load
-from deepforward.engine import averaging, checkpoint
+from deepforward.engine import averaging, checkpoint, snapshots
 from deepforward.engine.assembly import Parts, assemble
 from deepforward.engine.batches import batches_per_epoch, draw_batches
 from deepforward.engine.device import choose_device, threads
@@ -237,6 +237,7 @@ class Training:
         self.standing.end_epoch(row)
         self._write_history()
         self._keep_best(row.get("validation/loss"))
+        snapshots.keep(self.run.folder, self.parts, self.standing.epoch, self.epochs)
         self.display.epoch(self.standing.epoch, self.epochs, row)
         self.order_start = self.generators["order"].get_state()
 

@@ -1,9 +1,9 @@
 // Binary units of Boltzmann machines: probabilities, draws from them and sums of softplus, each in one pass over memory.
 //
 // A matrix is [rows][columns] of float32 or bfloat16 with any distance between its rows; arithmetic is float32. Random numbers
-// are Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, Parallel random numbers: as easy as 1, 2, 3): 64 columns of a row come
-// from the 16 counters (16 * (column / 64) + lane, row, 0, 0), and word w of the lanes' outputs is for columns 16 * w + lane,
-// so a draw depends on nothing but the key, its row and its column, and vectors are filled without shuffling.
+// are Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, Parallel random numbers: as easy as 1, 2, 3). Group g of 64 columns of a
+// row takes the 16 counters (16 g + i, row, 0, 0): word w of the output for the i-th is for column 64 g + 16 w + i. So a draw
+// depends on nothing but the key, its row and its column, and vectors are filled without shuffling.
 
 #include <algorithm>
 #include <cstdint>
@@ -11,7 +11,7 @@
 #include <vector>
 
 #include <omp.h>
-#ifdef __AVX2__
+#ifdef __SSE2__
 #include <immintrin.h>
 #endif
 
@@ -21,12 +21,18 @@
 
 namespace {
 
-constexpr int LANES = 16;
-constexpr int VECTORS = 4;
-constexpr int ROWS = 2;  // that are drawn together
-constexpr long GROUP = VECTORS * LANES;  // columns that share their counters
-constexpr long BLOCK = 128;              // rows that are added up in float32
-constexpr long SMALL = 20000;            // units that one thread has done before a second has woken up
+#ifdef __AVX512F__
+constexpr int LANES = 16, ROWS = 2;  // ROWS are drawn together, as many as there are registers for
+#elif defined __AVX2__
+constexpr int LANES = 8, ROWS = 1;
+#else
+constexpr int LANES = 4, ROWS = 1;
+#endif
+constexpr int COUNTERS = 16;         // of a group of columns
+constexpr int GROUP = 4 * COUNTERS;  // columns that share their counters
+constexpr int VECTORS = GROUP / LANES;
+constexpr long BLOCK = 128;    // rows that are added up in float32
+constexpr long SMALL = 20000;  // units that one thread has done before a second has woken up
 
 using bfloat16 = uint16_t;
 using Floats = float __attribute__((vector_size(4 * LANES)));
@@ -69,7 +75,7 @@ struct Tile {
     template <class Function>
     friend Tile map(const Tile &a, const Tile &b, Function function) {
         Tile result;
-#pragma GCC unroll 4
+#pragma GCC unroll 16
         for (int v = 0; v < V; v++) result.part[v] = function(a.part[v], b.part[v]);
         return result;
     }
@@ -86,7 +92,8 @@ struct Matrix {
     template <int V>
     Tile<V> load(long row, long column, long left) const {
         long at = row * stride + column;
-        return is_bfloat16 ? load<V, Halves>((const bfloat16 *)data + at, left) : load<V, Floats>((const float *)data + at, left);
+        if (is_bfloat16) return load<V, Halves>((const bfloat16 *)data + at, left);
+        return load<V, Floats>((const float *)data + at, left);
     }
 
     template <int V>
@@ -105,7 +112,7 @@ private:
             from = all;
         }
         Tile<V> tile;
-#pragma GCC unroll 4
+#pragma GCC unroll 16
         for (int v = 0; v < V; v++) {
             Vector values;
             memcpy(&values, from + v * LANES, sizeof values);
@@ -117,7 +124,7 @@ private:
     template <int V, class Vector, class T>
     static void store(T *to, long left, const Tile<V> &tile) {
         T all[V * LANES], *at = left < V * LANES ? all : to;
-#pragma GCC unroll 4
+#pragma GCC unroll 16
         for (int v = 0; v < V; v++) {
             Vector values;
             narrow(tile.part[v], values);
@@ -132,11 +139,9 @@ inline Wide product(Wide lanes, uint32_t number) {
 #ifdef __AVX512F__
     return (Wide)_mm512_mul_epu32((__m512i)lanes, _mm512_set1_epi64(number));
 #elif defined __AVX2__
-    __m256i halves[2];
-    memcpy(halves, &lanes, sizeof lanes);
-    for (__m256i &half : halves) half = _mm256_mul_epu32(half, _mm256_set1_epi64x(number));
-    memcpy(&lanes, halves, sizeof lanes);
-    return lanes;
+    return (Wide)_mm256_mul_epu32((__m256i)lanes, _mm256_set1_epi64x(number));
+#elif defined __SSE2__
+    return (Wide)_mm_mul_epu32((__m128i)lanes, _mm_set1_epi64x(number));
 #else
     return (lanes & 0xffffffffu) * (uint64_t)number;
 #endif
@@ -148,8 +153,8 @@ class Philox {
     static constexpr uint32_t MULTIPLIERS[2] = {0xD2511F53, 0xCD9E8D57}, STEPS[2] = {0x9E3779B9, 0xBB67AE85};
     uint64_t keys[ROUNDS][2];
 
-    // One after another, the rounds of one set of counters would wait for each other's products; eight sets fill the gaps.
-    static constexpr int SETS = 2 * ROWS;
+    // Sets of counters that go through the rounds together; alone, each would wait for its own products.
+    static constexpr int PAIRS = COUNTERS / LANES, SETS = 2 * PAIRS * ROWS;
 
 public:
     explicit Philox(uint64_t key) {
@@ -159,19 +164,20 @@ public:
 
     // Uniform words, in the guise of floats, for the 64 columns of a group in ROWS rows.
     void draw(uint32_t row, uint32_t group, Tile<VECTORS> uniform[ROWS]) const {
-        Wide words[SETS][4];
-        const Wide even = Wide{0, 2, 4, 6, 8, 10, 12, 14} + (uint64_t)(group * LANES);
-#pragma GCC unroll 8
+        Wide words[SETS][4];  // of the even lanes of a vector, of its odd ones, and so on, row by row
+        Wide even;
+        for (int i = 0; i < LANES / 2; i++) even[i] = group * COUNTERS + 2 * i;
+#pragma GCC unroll 16
         for (int s = 0; s < SETS; s++) {
-            Wide first = product(even + (uint64_t)(s % 2), MULTIPLIERS[0]);  // the other product of round one is zero
-            words[s][0] = Wide{} + ((row + s / 2) ^ keys[0][0]);
-            words[s][1] = Wide{};
+            Wide first = product(even + (uint64_t)(s / 2 % PAIRS * LANES + s % 2), MULTIPLIERS[0]);
+            words[s][0] = Wide{} + ((row + s / (2 * PAIRS)) ^ keys[0][0]);
+            words[s][1] = Wide{};  // the other product of round one is zero
             words[s][2] = (first >> 32) ^ keys[0][1];
             words[s][3] = first;
         }
-#pragma GCC unroll 9
+#pragma GCC unroll 16
         for (int i = 1; i < ROUNDS; i++) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
             for (int s = 0; s < SETS; s++) {
                 Wide a = product(words[s][0], MULTIPLIERS[0]), b = product(words[s][2], MULTIPLIERS[1]);
                 words[s][0] = (b >> 32) ^ words[s][1] ^ keys[i][0];
@@ -180,17 +186,19 @@ public:
                 words[s][3] = a;
             }
         }
-#pragma GCC unroll 8
-        for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 16
+        for (int s = 0; s < SETS; s += 2)
 #pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; v++)
-                uniform[r].part[v] = (Floats)((words[2 * r][v] & 0xffffffffu) | (words[2 * r + 1][v] << 32));
+            for (int w = 0; w < 4; w++)
+                uniform[s / (2 * PAIRS)].part[w * PAIRS + s / 2 % PAIRS] =
+                    (Floats)((words[s][w] & 0xffffffffu) | (words[s + 1][w] << 32));
     }
 };
 
-// exp(x) for |x| <= LIMIT, NaN for NaN, and anything elsewhere: 2^n * exp(r), where |r| <= log(2) / 2 and the polynomial, the best
-// in relative error with two ones in it, is off by 1e-7. The two parts of log(2) are Cephes' (Moshier 1992).
 constexpr float LIMIT = 87.3f;
+
+// exp(x) for |x| <= LIMIT, NaN for NaN, and anything elsewhere: 2^n * exp(r), where |r| <= log(2) / 2 and the polynomial, the
+// best in relative error that ends in 1 + r, is off by 1e-7. The two parts of log(2) are those of Cephes (Moshier 1992).
 inline Floats exponential(Floats x) {
     constexpr float TO_INTEGER = 12582912.0f;  // 1.5 * 2^23: the last bit of a sum with it is worth one
     Floats shifted = x * 1.44269504088896341f + TO_INTEGER, n = shifted - TO_INTEGER;
@@ -225,7 +233,7 @@ inline Floats log_of_one_and(Floats e) {
 // Where 2^32 * p is nothing that a word can hold, p is at least one or NaN, and the threshold does not matter.
 inline Floats fires(Floats p, Floats uniform) {
     Words threshold = __builtin_convertvector(p * 4294967296.0f + 0.5f, Words);
-    return ((Words)uniform < threshold) | (p >= 1.0f) ? Floats{} + 1.0f : p * 0.0f;
+    return p * 0.0f + (((Words)uniform < threshold) | (p >= 1.0f) ? Floats{} + 1.0f : Floats{});
 }
 
 // A vector of one number a column, or zeros, up to a whole group.
@@ -281,21 +289,23 @@ private:
 double softplus_of_row(const Matrix &inputs, const float *bias, double factor, long row, long columns) {
     Doubles sum[2]{};
     for (long column = 0; column < columns; column += LANES) {
-        long left = columns - column;
+        const long left = columns - column;
         Floats x = inputs.load<1>(row, column, left).part[0], b;
         memcpy(&b, bias + column, sizeof b);
         Floats z = (x + b) * (float)factor, down = z < -z ? z : -z;
         Floats rest = log_of_one_and(down < -LIMIT ? Floats{} : exponential(down));
-        if (left < LANES)
-            for (long i = left; i < LANES; i++) rest[i] = 0.0f;
-        const HalfFloats *xs = (const HalfFloats *)&x, *bs = (const HalfFloats *)&b, *rests = (const HalfFloats *)&rest;
+        for (long i = left; i < LANES; i++) rest[i] = 0.0f;
+        HalfFloats xs[2], bs[2], rests[2];
+        memcpy(xs, &x, sizeof x);
+        memcpy(bs, &b, sizeof b);
+        memcpy(rests, &rest, sizeof rest);
         for (int h = 0; h < 2; h++) {
             Doubles line = (__builtin_convertvector(xs[h], Doubles) + __builtin_convertvector(bs[h], Doubles)) * factor;
             sum[h] += (line <= 0.0 ? Doubles{} : line) + __builtin_convertvector(rests[h], Doubles);
         }
     }
     double total = 0;
-    for (int i = 0; i < LANES; i++) total += sum[i / 8][i % 8];
+    for (int i = 0; i < LANES; i++) total += sum[i % 2][i / 2];
     return total;
 }
 
@@ -305,9 +315,9 @@ extern "C" {
 
 // Sums over rows are the same for any number of threads: each is over blocks of rows that do not depend on it.
 void binary_units_sample(void *x, long x_stride, int x_bfloat16, void *probabilities, long probabilities_stride,
-                         int probabilities_bfloat16, void *samples, long samples_stride, int samples_bfloat16, const float *bias,
-                         float *sums, long rows, long columns, int is_logit, float factor, int negative, uint64_t key,
-                         int threads) {
+                         int probabilities_bfloat16, void *samples, long samples_stride, int samples_bfloat16,
+                         const float *bias, float *sums, long rows, long columns, int is_logit, float factor, int negative,
+                         uint64_t key, int threads) {
     const std::vector<float> shifts = padded(bias, columns);
     const Sampler sampler{{x, x_stride, !!x_bfloat16},
                           {probabilities, probabilities_stride, !!probabilities_bfloat16},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -20,14 +20,15 @@ _LADDER = ((500 / 14500, 0.5), (4000 / 14500, 0.9), (1.0 - 4500 / 14500, 1.0))
 _Z = 1.959964
 
 
+@runtime_checkable
 class Annealable(Protocol):
     """A model with a family p_beta from one whose partition function is known (0) to its own (1)."""
 
-    def start(self, count: int, rng: torch.Generator) -> tuple[Tensor, ...]:
-        """Exact draws at beta = 0; the first tensor is what `anneal` moves."""
+    def annealing_start(self, count: int, rng: torch.Generator) -> Tensor:
+        """Exact draws at beta = 0 of what `anneal` moves."""
 
     def log_base_partition(self) -> Tensor:
-        """log Z at beta = 0, nats."""
+        """The log of Z at beta = 0, nats."""
 
     def anneal(self, values: Tensor, low: float, high: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """(log p*_high(values) - log p*_low(values), a draw from a transition that leaves p_high invariant)."""
@@ -76,7 +77,7 @@ def annealed_log_partition(
     temperatures: int = 14500,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Annealed:
-    """log Z by annealed importance sampling; on average exp of it is Z, so that the estimate itself tends to be low.
+    """Estimate log Z by annealed importance sampling; exp of it is Z on average, so that the estimate itself tends to be low.
 
     Args:
         model: The model.
@@ -93,7 +94,7 @@ def annealed_log_partition(
     """
     if chains < 1:
         raise InvalidOption(f"annealed importance sampling got {chains} chains; expected at least 1, for example 100")
-    values = model.start(chains, rng)[0]
+    values = model.annealing_start(chains, rng)
     logs = _anneal(model, values, ladder(temperatures), rng, progress)
     return _summary(logs + model.log_base_partition(), temperatures, sign=1.0)
 
@@ -106,7 +107,7 @@ def reverse_annealed_log_partition(
     temperatures: int = 14500,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Annealed:
-    """log Z by annealing from samples of the model back to the base; it tends to be high where these are exact.
+    """Estimate log Z by annealing from samples of the model back to the base; it tends to be high where these are exact.
 
     Together with `annealed_log_partition` it brackets log Z as far as the samples are what they should be.
 
@@ -117,9 +118,14 @@ def reverse_annealed_log_partition(
         temperatures: Number of inverse temperatures.
         progress: Called now and then with the share done.
 
-    Source: Burda, Grosse, Salakhutdinov 2015, Accurate and conservative estimates of MRF log-likelihood using reverse annealing;
-        Grosse, Ghahramani, Adams 2015, Sandwiching the marginal likelihood using bidirectional Monte Carlo.
+    Raises:
+        InvalidOption: No samples, or fewer than two temperatures.
+
+    Source: Burda, Grosse, Salakhutdinov 2015, Accurate and conservative estimates of MRF log-likelihood using reverse
+        annealing; Grosse, Ghahramani, Adams 2015, Sandwiching the marginal likelihood using bidirectional Monte Carlo.
     """
+    if not len(samples):
+        raise InvalidOption("reverse annealing got no samples; expected at least 1, for example 100")
     logs = _anneal(model, samples, ladder(temperatures)[::-1], rng, progress)
     return _summary(logs - model.log_base_partition(), temperatures, sign=-1.0)
 
@@ -150,6 +156,7 @@ def _summary(logs: Tensor, temperatures: int, sign: float) -> Annealed:
     return Annealed(sign * (center + math.log(mean)), low, high, count, temperatures, effective)
 
 
+@runtime_checkable
 class Flippable(Protocol):
     """A model of binary visible units with a tractable free energy."""
 
@@ -184,11 +191,12 @@ def pseudo_log_likelihood(
     return units * flipped(torch.randint(units, (count,), generator=rng, device=visible.device))
 
 
+@runtime_checkable
 class Enumerable(Annealable, Protocol):
     """A model that counts its states where they are few."""
 
     def log_partition(self) -> float:
-        """log Z, nats, exactly.
+        """The log of Z, nats, exactly.
 
         Raises:
             TooLarge: There are too many states.
@@ -196,7 +204,7 @@ class Enumerable(Annealable, Protocol):
 
 
 def best_log_partition(model: Enumerable, rng: torch.Generator, *, chains: int = 100, temperatures: int = 14500) -> Annealed:
-    """log Z exactly where a layer is small enough to enumerate (then with no interval and no chains), else by annealing."""
+    """The log of Z exactly where a layer is small enough to enumerate (with no interval and no chains), else by annealing."""
     try:
         exact = model.log_partition()
     except TooLarge:

@@ -1,7 +1,18 @@
 """Training signals: what a model, a batch and a random generator are turned into."""
 
 from deepforward.objectives.energy import ContrastiveDivergence
+from deepforward.objectives.layerwise import LayerwiseContrastiveDivergence
 from deepforward.objectives.objective import Objective, Signal
 from deepforward.objectives.supervised import CrossEntropy, SquaredError, SquaredErrorOneHot
+from deepforward.objectives.wake_sleep import UpDown
 
-__all__ = ["ContrastiveDivergence", "CrossEntropy", "Objective", "Signal", "SquaredError", "SquaredErrorOneHot"]
+__all__ = [
+    "ContrastiveDivergence",
+    "CrossEntropy",
+    "LayerwiseContrastiveDivergence",
+    "Objective",
+    "Signal",
+    "SquaredError",
+    "SquaredErrorOneHot",
+    "UpDown",
+]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 
 from deepforward.data.dataset import Batch
 from deepforward.errors import InvalidModel, InvalidOption
-from deepforward.metrics.likelihood import best_log_partition, pseudo_log_likelihood
+from deepforward.metrics.likelihood import pseudo_log_likelihood
+from deepforward.objectives import energy_portrait
+from deepforward.objectives.energy_likelihood import log_likelihoods
 from deepforward.objectives.objective import Objective, Signal
 from deepforward.objectives.surrogate import follow
 
@@ -44,8 +47,8 @@ class ContrastiveDivergence(Objective):
         InvalidOption: A number out of range.
 
     Source:
-        Hinton 2002 (CD); Younes 1989, Tieleman 2008 (persistent chains); Desjardins et al. 2010 (tempering); Montavon and Müller
-        2012, Melchior, Fischer, Wiskott 2016 (centring); Lee, Ekanadham, Ng 2008 (sparsity).
+        Hinton 2002 (CD); Younes 1989, Tieleman 2008 (persistent chains); Desjardins et al. 2010 (tempering); Montavon and
+        Müller 2012, Melchior, Fischer, Wiskott 2016 (centring); Lee, Ekanadham, Ng 2008 (sparsity).
     """
 
     descends: ClassVar[bool] = False
@@ -55,6 +58,7 @@ class ContrastiveDivergence(Objective):
 
     def __init__(
         self,
+        *,
         steps: int = 1,
         persistent: bool = False,
         chains: int = 100,
@@ -78,6 +82,8 @@ class ContrastiveDivergence(Objective):
                 raise InvalidOption(f"contrastive divergence got {name}={value!r}; expected a whole number of at least {least}")
         if sparsity is not None and not 0 < sparsity < 1:
             raise InvalidOption(f"contrastive divergence got sparsity={sparsity}; expected a number between 0 and 1")
+        if not 0 <= sparsity_cost < math.inf:
+            raise InvalidOption(f"contrastive divergence got sparsity_cost={sparsity_cost}; expected a number of at least 0")
         if temperatures > 1 and not persistent:
             raise InvalidOption(f"got temperatures={temperatures} without persistent chains; expected persistent=true")
         self.steps, self.persistent, self.chains, self.temperatures = steps, persistent, chains, temperatures
@@ -103,17 +109,21 @@ class ContrastiveDivergence(Objective):
         energy = _energy_model(model)
         visible = energy.visible(inputs)
         energy.check(visible)
-        energy.prepare(visible)
+        # Drawn values have the means of the data, which are known better; a threshold changes the means.
+        energy.prepare(energy.realise(visible, self.binarize, rng) if self.binarize == "threshold" else visible)
         if self.temperatures > 1 and not hasattr(energy, "free_energy"):
             raise InvalidOption(
                 f"parallel tempering needs a tractable free energy, which {type(model).__name__} lacks; use chains"
             )
         if self.sparsity is not None and not hasattr(energy, "activity"):
             raise InvalidOption(f"a sparsity target needs one hidden layer; {type(model).__name__} has not; leave sparsity out")
+        if self.sparsity is not None and not energy.hidden_units.binary:
+            kind = type(energy.hidden_units).__name__
+            raise InvalidOption(f"a sparsity target needs hidden units of 0 and 1, got {kind}; leave sparsity out")
         self.reference = energy.realise(visible[:_REFERENCE], self.binarize, rng)
         data = energy.clamp(self.reference, rng)
         for number, values in enumerate(data):
-            self.register_buffer(f"offset{number}", values.float().mean(0))
+            self.register_buffer(f"offset{number}", _mean(values))
         if self.persistent:
             self._keep(energy.start(self.chains * self.temperatures, rng))
 
@@ -137,12 +147,10 @@ class ContrastiveDivergence(Objective):
         else:
             data, begun = energy.observe(visible, rng)
             dreamt, _ = energy.dream(begun, rng, self.steps)
-        gradients = dict(energy.gap_gradients(data, dreamt))
+        gradients = self._gradients(energy, data, dreamt)
         if self.sparsity is not None:
             for name, gradient in self._sparsity_gradients(energy, visible).items():
                 gradients[name] = gradients[name] + gradient
-        if self.centre:
-            self._centre(energy, gradients, data)
         yield Signal(follow(model, gradients))
 
     def _persistent(self, energy: Any, rng: torch.Generator) -> Sequence[Tensor]:
@@ -151,13 +159,17 @@ class ContrastiveDivergence(Objective):
         return expected
 
     def _tempered(self, energy: Any, rng: torch.Generator) -> Sequence[Tensor]:
-        """Every ladder of chains moves, then neighbours swap by the rule of Metropolis; the chains at beta = 1 are used."""
+        """Every ladder of chains moves, then neighbours swap by the rule of Metropolis; the chains at beta = 1 are used.
+
+        The rule is that of p(v), so what is swapped is v alone: the hidden units, from which the next sweep begins, are drawn
+        anew at the temperature at which v now stands.
+        """
         betas = torch.linspace(0, 1, self.temperatures, device=self.reference.device)
-        state = energy.advance(self.persistent_chains, rng, self.steps, betas.repeat_interleave(self.chains)[:, None])
-        visible = state[0].reshape(self.temperatures, self.chains, -1)
-        order = swapped(energy, visible, betas, rng)
+        at = betas.repeat_interleave(self.chains)[:, None]
+        visible = energy.advance(self.persistent_chains, rng, self.steps, at)[0]
+        order = swapped(energy, visible.reshape(self.temperatures, self.chains, -1), betas, rng)
         rows = (order * self.chains + torch.arange(self.chains, device=order.device)).flatten()
-        state = tuple(values[rows] for values in state)
+        state = energy.begin_at(visible[rows], rng, at)
         self._keep(state)
         return energy.expected(tuple(values[-self.chains :] for values in state))
 
@@ -169,34 +181,44 @@ class ContrastiveDivergence(Objective):
             cost = -self.sparsity_cost * (target * mean.log() + (1 - target) * (1 - mean).log()).sum()
             named = {name: p for name, p in energy.named_parameters() if p.requires_grad}
             gradients = torch.autograd.grad(cost, list(named.values()), allow_unused=True)
-        return {name: g for name, g in zip(named, gradients, strict=True) if g is not None}
+        found = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), gradients, strict=True)}
+        if self.centre:
+            energy.recentre(found, self._offsets)
+        return found
 
-    def _centre(self, energy: Any, gradients: dict[str, Tensor], data: Sequence[Tensor]) -> None:
-        """Turn gradients into those of the centred parametrisation, and let the offsets of hidden layers follow the data."""
+    def _gradients(self, energy: Any, data: Sequence[Tensor], dreamt: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Gradients of the gap, centred if asked; the offsets of hidden layers follow the data."""
+        if not self.centre or not energy.connections:
+            return dict(energy.gap_gradients(data, dreamt))
         for number, values in enumerate(data[1:], start=1):
             self.get_buffer(f"offset{number}").lerp_(_mean(values), 1 - _MEMORY)
-        offsets = [self.get_buffer(f"offset{number}") for number in range(len(data))]
-        centre(energy.connections, gradients, offsets)
+        return energy.centred_gradients(data, dreamt, self._offsets)
+
+    @property
+    def _offsets(self) -> tuple[Tensor, ...]:
+        return tuple(value for name, value in self.named_buffers() if name.startswith("offset"))
 
     @torch.no_grad()
     def score(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Mapping[str, Tensor]:
-        """Sums of: squared error of a mean-field reconstruction (a unit), free energy and pseudo-likelihood (nats), if tractable."""
+        """Sums of: squared error of a mean-field reconstruction (a unit); if tractable free energy, pseudo-likelihood, nats."""
         energy = _energy_model(model)
-        visible = energy.realise(energy.visible(batch.inputs), self.binarize, rng)
-        sums = {"reconstruction": (energy.mean_visible(energy.clamp(visible, rng)).float() - visible).square().mean(1).sum()}
-        if hasattr(energy, "free_energy"):
-            sums["free_energy"] = energy.free_energy(visible).sum()
-            if getattr(energy, "is_binary", False) and self.binarize != "none":
-                sums["pseudo_log_likelihood"] = pseudo_log_likelihood(energy, visible, rng).sum()
+        with torch.autocast(batch.inputs.device.type, enabled=False):  # a score is no place to round
+            visible = energy.realise(energy.visible(batch.inputs), self.binarize, rng)
+            reconstruction = energy.mean_visible(energy.clamp(visible, rng))
+            sums = {"reconstruction": (reconstruction - visible).square().mean(1).sum()}
+            if hasattr(energy, "free_energy"):
+                sums["free_energy"] = energy.free_energy(visible).sum()
+                if getattr(energy, "is_flippable", False) and self.binarize != "none":
+                    sums["pseudo_log_likelihood"] = pseudo_log_likelihood(energy, visible, rng).sum()
         return sums
 
     @torch.no_grad()
     def observe(self, model: nn.Module, rng: torch.Generator) -> Mapping[str, float]:
-        """How well chains mix and differ, how many hidden units are dead or always on, and the free energy of training examples.
+        """How well chains mix and differ, how many hidden units are dead or always on, and the free energy of some examples.
 
         `chains/mixing`: distance of a chain to itself 20 sweeps later, in units of the distance between chains: 1 where it has
         forgotten where it was, 0 where it stands still. `chains/diversity`: distance between chains in units of that between
-        examples. `units/...`: shares of the hidden units, over training examples.
+        examples; both for two chains or more. `units/...`: shares of the hidden units, over training examples.
         """
         energy = _energy_model(model)
         data = energy.clamp(self.reference, rng)
@@ -207,8 +229,11 @@ class ContrastiveDivergence(Objective):
         }
         if hasattr(energy, "free_energy"):
             seen["train/free_energy"] = float(energy.free_energy(self.reference).mean())
-        state = tuple(values[-self.chains :] for values in self.persistent_chains)
+        # Training may keep chains in the format of its products; here they meet weights in full precision.
+        state = tuple(values[-self.chains :].to(self.reference.dtype) for values in self.persistent_chains)
         state = state or energy.begin_at(self.reference[: self.chains], rng)
+        if len(state[0]) < 2:
+            return seen  # one chain has no distance to another
         later = energy.advance(state, rng, _MIXING_SWEEPS)
         here, there = state[0].float(), later[0].float()
         between = float((there - there.roll(1, 0)).abs().mean())
@@ -220,40 +245,19 @@ class ContrastiveDivergence(Objective):
 
     @torch.no_grad()
     def conclude(self, model: nn.Module, splits: Mapping[str, Tensor], rng: torch.Generator) -> Mapping[str, float]:
-        """Log-likelihood of each split, nats an example: exact where a layer is small enough to enumerate, else by annealing."""
+        """Log-likelihood of each split, nats an example: exact where a layer is small enough to enumerate, or by annealing."""
+        chains, temperatures = self.ais_chains, self.ais_temperatures
         energy = _energy_model(model)
-        if not self.ais_chains:
-            return {}
-        log_z = best_log_partition(energy, rng, chains=self.ais_chains, temperatures=self.ais_temperatures)
-        found = {"log_partition": log_z.log_partition, "log_partition_low": log_z.low, "log_partition_high": log_z.high}
-        for split, inputs in splits.items():
-            visible = energy.realise(energy.visible(inputs), self.binarize, rng)
-            name = f"{split}/log_likelihood{'_bound' if energy.is_bound else ''}"
-            unnormalised = _mean_over(energy.log_unnormalised, visible, rng)
-            found[name] = unnormalised - log_z.log_partition
-            found |= {f"{name}_low": unnormalised - log_z.high, f"{name}_high": unnormalised - log_z.low}
-        return found
+        return log_likelihoods(energy, splits, self.binarize, rng, chains=chains, temperatures=temperatures)
 
+    def snapshot(self, model: nn.Module, rng: torch.Generator) -> Mapping[str, Tensor]:
+        """`samples`: means of the visible units of up to 40 chains, the persistent ones where there are any."""
+        chains = tuple(values[-self.chains :] for values in self.persistent_chains)
+        return {"samples": energy_portrait.dreams(_energy_model(model), chains, rng)}
 
-def centre(connections: Sequence[Sequence[str]], gradients: dict[str, Tensor], offsets: Sequence[Tensor]) -> None:
-    """Replace gradients by the steps of the centred parametrisation E = -(v - m)·W (h - l) - b·(v - m) - c·(h - l).
-
-    With raw gradients G of W, g of b and k of c: W moves by D = G - g l' - m k', b by g - D l, c by k - D' m.
-
-    Args:
-        connections: (weight, lower bias, upper bias) names, one for each pair of neighbouring layers.
-        gradients: By parameter name; changed in place.
-        offsets: Mean of each layer from the visible one up.
-
-    Source: Melchior, Fischer, Wiskott 2016, How to center deep Boltzmann machines, JMLR 17, algorithm 1.
-    """
-    raw = dict(gradients)
-    for number, (weight, lower, upper) in enumerate(connections):
-        below, above = offsets[number], offsets[number + 1]
-        step = raw[weight].addr(raw[lower], above, alpha=-1).addr_(below, raw[upper], alpha=-1)
-        gradients[weight] = step
-        gradients[lower] = gradients[lower] - step @ above
-        gradients[upper] = gradients[upper] - below @ step
+    def portrait(self, model: nn.Module, splits: Mapping[str, Tensor], rng: torch.Generator) -> Mapping[str, Tensor]:
+        """Samples, chains, reconstructions, completions, hidden units, weights, free energies (`energy_portrait.portrait`)."""
+        return dict(energy_portrait.portrait(_energy_model(model), splits, self.binarize, rng))
 
 
 def swapped(energy: Any, visible: Tensor, betas: Tensor, rng: torch.Generator) -> Tensor:
@@ -295,10 +299,5 @@ def _energy_model(model: nn.Module) -> Any:
     return model
 
 
-def _mean_over(log_p: Callable[[Tensor, torch.Generator], Tensor], visible: Tensor, rng: torch.Generator) -> float:
-    sums = [log_p(chunk, rng).sum(dtype=torch.float64) for chunk in visible.split(1000)]
-    return float(torch.stack(sums).sum()) / len(visible)
-
-
 def _mean(values: Tensor) -> Tensor:
-    return values.sum(0, dtype=torch.float32) / len(values)
+    return values.sum(0, dtype=torch.promote_types(values.dtype, torch.float32)) / len(values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,35 +10,34 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 
-def follow(model: nn.Module, gradients: Mapping[str, Tensor], value: Tensor | None = None) -> Tensor:
-    """A scalar whose backward pass gives `gradients` to the parameters of `model`.
+def follow(model: nn.Module, gradients: dict[str, Tensor], value: Tensor | None = None) -> Tensor:
+    """A scalar whose backward pass gives `gradients` to the parameters of `model`; it can be taken once.
 
     Args:
         model: Owner of the parameters.
-        gradients: Gradient by parameter name; other parameters receive none.
+        gradients: Gradient by parameter name, emptied: whoever holds no tensor lets the parameter take it without a copy. Other
+            parameters receive none.
         value: Value of the scalar; default: sum of theta·gradient, which is the loss itself if that is linear in theta.
     """
     parameters = [model.get_parameter(name) for name in gradients]
     if value is None:
-        products = [
-            torch.vdot(p.detach().flatten(), g.flatten().to(p.dtype))
-            for p, g in zip(parameters, gradients.values(), strict=True)
-        ]
-        value = torch.stack(products).sum()
-    return _Follow.apply(value, *gradients.values(), *parameters)  # type: ignore[no-untyped-call]
+        pairs = zip(parameters, gradients.values(), strict=True)
+        value = torch.stack([torch.vdot(p.detach().flatten(), g.flatten().to(p.dtype)) for p, g in pairs]).sum()
+    given = list(gradients.values())
+    gradients.clear()
+    return _Follow.apply(value, given, *parameters)  # type: ignore[no-untyped-call]
 
 
 class _Follow(Function):
     @staticmethod
-    def forward(ctx: Any, value: Tensor, *tensors: Tensor) -> Tensor:
-        half = len(tensors) // 2
-        ctx.save_for_backward(*tensors[:half])
+    def forward(ctx: Any, value: Tensor, given: list[Tensor], *parameters: Tensor) -> Tensor:
+        ctx.given = given
         return value.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        given = ctx.saved_tensors
+        given, ctx.given = ctx.given, None
         # On a CPU the factor can be looked at for nothing, and it is 1 unless a scaler multiplied the loss.
         unscaled = gradient.device.type == "cpu" and gradient.item() == 1.0
-        return None, *[None] * len(given), *(given if unscaled else (g * gradient for g in given))
+        return None, None, *(given if unscaled else (g * gradient for g in given))

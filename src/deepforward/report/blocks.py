@@ -142,6 +142,8 @@ class Images:
         contrast: `together` maps the range of all images to black and white, `each` that of every image (filters). uint8 is
             shown as it is.
         half: Whether half the page's width is enough on a wide screen.
+        columns: Number of images in a row, on any screen; as many as fit where it is 0. A single column is as wide as the text.
+        rows: Name of each row, where there are columns; or none.
     """
 
     pixels: np.ndarray
@@ -149,6 +151,8 @@ class Images:
     caption: str = ""
     contrast: Literal["together", "each"] = "together"
     half: bool = False
+    columns: int = 0
+    rows: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 4 or 0 in self.pixels.shape[1:]:
@@ -157,6 +161,10 @@ class Images:
             )
         if self.captions and len(self.captions) != len(self.pixels):
             raise ShapeError(f"got {len(self.captions)} captions for {len(self.pixels)} images; give one for each, or none")
+        if self.rows and len(self.rows) * self.columns != len(self.pixels):
+            raise ShapeError(
+                f"got {len(self.rows)} rows of {self.columns} columns for {len(self.pixels)} images; expected as many images"
+            )
 
 
 Block: TypeAlias = Verdict | Advice | Heading | Text | Code | Facts | Table | Chart | Images

@@ -12,6 +12,7 @@ from deepforward import catalogue
 from deepforward.errors import UnknownName
 from deepforward.report.blocks import Advice, Block, Heading, Table, Tone, Verdict
 from deepforward.report.figures import paired_trials
+from deepforward.report.measures import Measure, headline
 from deepforward.report.plain import counted, plain
 from deepforward.report.run_record import RunRecord
 
@@ -99,14 +100,15 @@ def _proof(record: RunRecord) -> str:
 
 
 def _numbers(record: RunRecord) -> dict[str, str]:
-    """The metrics of the test split, or all if there are none; for a cured run beside those before the cure."""
-    metrics = finite(record.metrics)
-    tested = {name: value for name, value in metrics.items() if name.startswith("test/")} or metrics
+    """The metrics that tell most, with their intervals; for a cured run beside those before the cure."""
     numbers = _end(record) if record.status == "diverged" else {}
-    for name in sorted(tested, key=lambda name: not name.endswith("accuracy")):
+    for told in headline(record.metrics):
+        name = told.name
         if record.untreated is not None and name in record.untreated.metrics:
-            numbers[f"{spoken(name)} before"] = metric(name, record.untreated.metrics[name])
-        numbers[spoken(name)] = metric(name, tested[name])
+            numbers[f"{spoken(name)} before"] = Measure(name, record.untreated.metrics[name]).with_unit()
+        numbers[spoken(name) + (", exact" if told.is_exact else "")] = told.with_unit()
+        if told.interval is not None and not told.is_exact:
+            numbers[f"its 95% interval, {told.unit}".rstrip(", ")] = told.range()
     return numbers
 
 
@@ -190,8 +192,3 @@ def spoken(name: str) -> str:
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:
     """Those metrics that are numbers: a run that diverged has others."""
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
-
-
-def metric(name: str, value: float) -> str:
-    """A metric's value: accuracies in percent."""
-    return plain(value, ".1%" if name.endswith("accuracy") else ".4g")

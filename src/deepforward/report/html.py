@@ -154,15 +154,26 @@ def _(block: Images) -> str:
     pictures = []
     for i, (uri, (width, height)) in enumerate(data_uris(block)):
         caption = block.captions[i] if block.captions else ""
-        crisp = ' class="crisp"' if max(width, height) <= 64 else ""
-        alt = escape(caption or f"image {i + 1}")
+        crisp = ' class="crisp"' if max(width, height) <= 64 or block.columns == 1 else ""
+        row = block.rows[i // block.columns] if block.rows else ""
+        alt = escape(caption or (f"{row}, image {i % block.columns + 1}" if row else f"image {i + 1}"))
         below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-        pictures.append(f'<figure><img src="{uri}" width="{width}" height="{height}" alt="{alt}"{crisp}>{below}</figure>')
+        name = f'<p class="row">{escape(row)}</p>' if row and i % block.columns == 0 else ""
+        pictures.append(f'{name}<figure><img src="{uri}" width="{width}" height="{height}" alt="{alt}"{crisp}>{below}</figure>')
     left = len(block.pixels) - len(pictures)
     caption = block.caption + (f" {left} more are not shown." if left else "")
     below = f"<figcaption>{escape(caption.strip())}</figcaption>" if caption else ""
     captioned = " captioned" if max(map(len, block.captions), default=0) > 8 else ""
-    return f'<figure class="images{captioned}{_half(block.half)}"><div class="grid">{"".join(pictures)}</div>{below}</figure>'
+    grid = f'<div class="grid"{_columns(block)}>{"".join(pictures)}</div>'
+    return f'<figure class="images{captioned}{_half(block.half)}">{grid}{below}</figure>'
+
+
+def _columns(grid: Images) -> str:
+    """The style of a grid whose number of columns is fixed."""
+    if not grid.columns:
+        return ""
+    names, widest = "max-content " * bool(grid.rows), "42rem" if grid.columns == 1 else "4rem"
+    return f' style="grid-template-columns: {names}repeat({grid.columns}, minmax(0, {widest}))"'
 
 
 def _breakable(name: str) -> str:

@@ -9,12 +9,16 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from deepforward.errors import ShapeError
 from deepforward.report.blocks import Images
 
 #: Bytes of raw pixels that one grid may hold, so that many large photographs do not swell the page.
 PIXEL_BUDGET = 300_000
 MAX_IMAGES = 100
 MAX_SIDE = 192
+
+#: Pixels: of the longer side of an image in a montage at least, and between two images.
+_LEAST_SIDE, _GAP = 32, 2
 
 
 def data_uris(grid: Images) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -30,6 +34,34 @@ def data_uris(grid: Images) -> Iterator[tuple[str, tuple[int, int]]]:
         stream = io.BytesIO()
         (image if scale == 1.0 else image.resize(size, Image.Resampling.BOX)).save(stream, "PNG", optimize=True)
         yield f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}", size
+
+
+def montage(pixels: np.ndarray, columns: int) -> bytes:
+    """Images beside and below each other as one PNG, at least 32 pixels wide each, two pixels of grey between them.
+
+    Args:
+        pixels: (images, channels, height, width) uint8, one or three channels.
+        columns: Images in a row.
+
+    Raises:
+        ShapeError: Another shape, no image, or no column.
+    """
+    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or not pixels.size or columns < 1:
+        raise ShapeError(
+            f"got images of shape {pixels.shape} in {columns} columns; expected (images, 1 or 3, height, width) and at least one"
+        )
+    scale = -(-_LEAST_SIDE // max(pixels.shape[2:]))
+    large = pixels.repeat(scale, 2).repeat(scale, 3)
+    count, channels, height, width = large.shape
+    rows, step_y, step_x = -(-count // columns), height + _GAP, width + _GAP
+    columns = min(columns, count)
+    sheet = np.full((channels, rows * step_y - _GAP, columns * step_x - _GAP), 128, np.uint8)
+    for i, image in enumerate(large):
+        top, left = i // columns * step_y, i % columns * step_x
+        sheet[:, top : top + height, left : left + width] = image
+    stream = io.BytesIO()
+    Image.fromarray(next(_pictures(sheet[None]))).save(stream, "PNG", optimize=True)
+    return stream.getvalue()
 
 
 def _pictures(pixels: np.ndarray) -> Iterator[np.ndarray]:

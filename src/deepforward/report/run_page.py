@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from deepforward.report.blocks import Block, Code, Facts, Heading, Images, Table, Text
-from deepforward.report.conclusion_section import conclusion_section, finite, metric, spoken, trials_section
+from deepforward.report.conclusion_section import conclusion_section, finite, spoken, trials_section
+from deepforward.report.energy_section import energy_section, has_energy
 from deepforward.report.figures import confusion_matrix, quantities, training_curves
+from deepforward.report.measures import headline, measures
 from deepforward.report.page import Page
 from deepforward.report.plain import counted
 from deepforward.report.readings_section import LayerReadings, gradient_map, readings_section
@@ -19,7 +21,7 @@ def run_page(record: RunRecord) -> Page:
     """The report of one run."""
     recipe = record.recipe
     facts = [counted(len(record.history), "epoch"), f"seed {recipe['seed']}" if "seed" in recipe else "", record.status]
-    sections = (conclusion_section, trials_section, _curves, _depth, _errors, _filters, _data, _making)
+    sections = (conclusion_section, trials_section, _stages, _curves, energy_section, _depth, _errors, _filters, _data, _making)
     return Page(
         title=f"{recipe.get('model', 'A network')} on {recipe.get('data', 'data')}",
         subtitle=" · ".join(filter(None, facts)),
@@ -32,12 +34,35 @@ def _curves(record: RunRecord) -> Iterator[Block]:
     runs = {"this run" if others else "": record.history, **others}
     found = quantities([entry for history in runs.values() for entry in history])
     metrics = finite(record.metrics)
+    if not record.descends:
+        found = [quantity for quantity in found if quantity != "loss"]
+        metrics.pop("train/loss", None)
+    if has_energy(record):  # its section draws them
+        found = [quantity for quantity in found if quantity != "free_energy"]
     if found or metrics:
         yield Heading("Training")
     for quantity in found:
         yield training_curves(runs, quantity)
     if metrics:
-        yield Facts({spoken(name): metric(name, value) for name, value in metrics.items()}, "Final metrics", half=True)
+        yield Facts({spoken(m.name): m.whole() for m in measures(metrics)}, "Final metrics", half=True)
+
+
+def _stages(record: RunRecord) -> Iterator[Block]:
+    """The trainings of the same network that came first."""
+    if not record.stages:
+        return
+    yield Heading("Pretraining")
+    rows = []
+    for stage in record.stages:
+        told = "; ".join(f"{spoken(m.name)} {m.whole()}" for m in headline(stage["metrics"]))
+        rows.append([stage["name"], stage["status"], stage["epochs"], told or None, stage["changes"]])
+    yield Table(
+        ["stage", "status", "epochs", "final metrics", "differs from this run in"],
+        rows,
+        caption="Trainings of the same network that came first, each a run in a folder of that name below this one; "
+        f"`deepforward report RUN/{record.stages[0]['name']}` draws its page.",
+        stacks=True,
+    )
 
 
 def _depth(record: RunRecord) -> Iterator[Block]:
@@ -87,7 +112,7 @@ def _most_confused(confusion: np.ndarray, classes: Sequence[str]) -> Block:
 
 
 def _filters(record: RunRecord) -> Iterator[Block]:
-    if record.filters is not None and len(record.filters):
+    if record.filters is not None and len(record.filters) and not has_energy(record):
         yield Heading("First-layer filters")
         yield Images(record.filters, caption="Weights of the first layer, each stretched to its own range.", contrast="each")
 

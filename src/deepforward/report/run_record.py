@@ -21,7 +21,8 @@ class RunRecord:
         command: What was typed to make the run.
         status: How it ended: `finished`, `stopped early`, `diverged`, ...
         versions: Package -> version, and how the machine computed.
-        metrics: Final metrics by `split/name`.
+        metrics: Final metrics by `split/name`; `name_low` and `name_high` are the ends of the 95% interval of `name`.
+        descends: Whether a healthy run lowers its loss; where not, the loss tells nothing and is not shown.
         findings: `rule`, `layer`, `severity`, `evidence`, `cause`, `source`, `prescriptions` of each cause that was found;
             None if the run was not diagnosed.
         verdicts: `prescription`, `outcome`, `before`, `after`, `seeds` and, where known, `interval` and `epochs` of each trial.
@@ -38,6 +39,9 @@ class RunRecord:
         first_images: First examples of the training split as images.
         first_captions: One for each of them, such as the class.
         data: Facts of the data set.
+        portrait: What a model of the data shows of itself, by the names that `energy_section` draws; images are uint8.
+        snapshots: Epoch -> name -> images (images, channels, height, width) that it showed then, uint8.
+        stages: `name`, `changes`, `status`, `epochs`, `metrics` of each training of the same network that came first.
     """
 
     recipe: Mapping[str, Any]
@@ -59,3 +63,7 @@ class RunRecord:
     first_images: np.ndarray | None = None
     first_captions: Sequence[str] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
+    descends: bool = True
+    portrait: Mapping[str, np.ndarray] = field(default_factory=dict)
+    snapshots: Mapping[int, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    stages: Sequence[Mapping[str, Any]] = ()

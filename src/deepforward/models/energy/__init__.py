@@ -1,5 +1,10 @@
 """Networks with an energy: what they do is to go downhill in it, or to sample from it."""
 
+from deepforward.models.energy.boltzmann import BoltzmannMachine, Cooling, encoder_connectivity
+from deepforward.models.energy.convolutional_rbm import ConvolutionalRBM
+from deepforward.models.energy.deep_belief import DeepBeliefNetwork
+from deepforward.models.energy.deep_belief_classifier import DeepBeliefClassifier
+from deepforward.models.energy.deep_boltzmann import DeepBoltzmannMachine
 from deepforward.models.energy.hopfield import Hopfield, Recall, overlap
 from deepforward.models.energy.hopfield_capacity import (
     critical_load,
@@ -11,12 +16,19 @@ from deepforward.models.energy.modern_hopfield import ModernHopfield, ModernReca
 from deepforward.models.energy.rbm import RBM
 
 __all__ = [
-    "Hopfield",
     "RBM",
+    "BoltzmannMachine",
+    "ConvolutionalRBM",
+    "Cooling",
+    "DeepBeliefClassifier",
+    "DeepBeliefNetwork",
+    "DeepBoltzmannMachine",
+    "Hopfield",
     "ModernHopfield",
     "ModernRecall",
     "Recall",
     "critical_load",
+    "encoder_connectivity",
     "error_free_patterns",
     "overlap",
     "recalled_overlap",

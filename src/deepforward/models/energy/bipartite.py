@@ -8,8 +8,8 @@ from torch import Tensor
 
 from deepforward.errors import TooLarge
 from deepforward.layers.shapes import expect_inputs
-from deepforward.models.energy.energy_model import EnergyModel, State
-from deepforward.models.energy.enumeration import all_states
+from deepforward.models.energy.energy_model import EnergyModel, State, centre
+from deepforward.models.energy.enumeration import log_sum_over_states
 from deepforward.models.energy.units import BinaryUnits, Units, realised
 
 
@@ -32,6 +32,11 @@ class Bipartite(EnergyModel):
     def down(self, hidden: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows visible"]:
         """Input of the visible units without their bias: h W'."""
         raise TypeError(f"{type(self).__name__} must define down(hidden)")
+
+    @property
+    def is_flippable(self) -> bool:
+        """Whether flipping a visible unit gives another state of the model, so that it has a pseudo-likelihood."""
+        return type(self.visible_units) is BinaryUnits
 
     def visible(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch units"]:
         """Examples flattened to visible units."""
@@ -71,10 +76,18 @@ class Bipartite(EnergyModel):
 
     @torch.no_grad()
     def log_partition(self) -> float:
-        """log Z by enumeration of the smaller binary layer, nats.
+        """The log of Z by enumeration of the smaller binary layer, nats.
 
         Raises:
             TooLarge: It has too many units.
+        """
+        return float(self.log_partition_tensor())
+
+    def log_partition_tensor(self) -> Float[Tensor, ""]:
+        """`log_partition` as a number that can be differentiated, float64, nats.
+
+        Raises:
+            TooLarge: The smaller binary layer has too many units.
         """
         lower, upper = self.visible_units, self.hidden_units
         layers = [
@@ -85,12 +98,11 @@ class Bipartite(EnergyModel):
         if not layers:
             raise TooLarge("got no binary layer to enumerate; expected one; use metrics.likelihood.annealed_log_partition")
         units, other, across = min(layers, key=lambda layer: layer[0].size)
-        work = units.size * other.size
-        parts = [
-            other.log_normalizer(across(states)).double() - units.energy(states).double()
-            for states in all_states(units.size, work, units.bias)
-        ]
-        return float(torch.cat(parts).logsumexp(0))
+
+        def log_weight(states: Tensor) -> Tensor:
+            return other.log_normalizer(across(states)).double() - units.energy(states).double()
+
+        return log_sum_over_states(log_weight, units.size, units.size * other.size, units.bias)
 
     def energy(self, state: State) -> Float[Tensor, " rows"]:
         """E(v, h), nats."""
@@ -111,9 +123,14 @@ class Bipartite(EnergyModel):
         return self.visible_units.sample(nothing[0], rng, 0.0), self.hidden_units.sample(nothing[1], rng, 0.0)
 
     @torch.no_grad()
-    def begin_at(self, visible: Float[Tensor, "batch visible"], rng: torch.Generator) -> State:
-        """Data, and hidden units drawn given them."""
-        return visible, self.hidden_units.sample(self.up(visible), rng)
+    def recentre(self, gradients: dict[str, Tensor], offsets: State) -> None:
+        """Turn gradients, of whatever quantity, into the steps of the centred parametrisation, in place (see `centre`)."""
+        centre(self.connections, gradients, offsets)
+
+    @torch.no_grad()
+    def begin_at(self, visible: Float[Tensor, "batch visible"], rng: torch.Generator, beta: float | Tensor = 1.0) -> State:
+        """Data, and hidden units drawn given them at inverse temperature `beta` (one number, or (rows, 1))."""
+        return visible, self.hidden_units.sample(beta * self.up(visible), rng, beta)
 
     @torch.no_grad()
     def advance(self, state: State, rng: torch.Generator, steps: int = 1, beta: float | Tensor = 1.0) -> State:
@@ -153,7 +170,7 @@ class Bipartite(EnergyModel):
         Returns:
             The examples, completed with the means of the unknown units in the last sweep.
         """
-        self.check(torch.where(known > 0, visible, torch.zeros_like(visible) + self.visible_units.mean(0 * visible)), "known")
+        self.check(torch.where(known > 0, visible, self.visible_units.mean(torch.zeros_like(visible))), "known")
         current = torch.where(known > 0, visible, self.visible_units.sample(torch.zeros_like(visible), rng, 0.0))
         for step in range(steps):
             hidden = self.hidden_units.sample(self.up(current), rng)
@@ -164,8 +181,13 @@ class Bipartite(EnergyModel):
 
     # What annealed importance sampling and tempering ask of a model.
 
+    def annealing_start(self, count: int, rng: torch.Generator) -> Tensor:
+        """Visible units of `count` chains at beta = 0."""
+        return self.start(count, rng)[0]
+
+    @torch.no_grad()
     def log_base_partition(self) -> Tensor:
-        """log Z at beta = 0, nats."""
+        """The log of Z at beta = 0, nats."""
         units = self.visible_units, self.hidden_units
         return sum((u.log_normalizer(u.base.new_zeros(1, u.size), 0.0)[0].double() for u in units), torch.tensor(0.0).double())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -124,3 +124,30 @@ class EnergyModel(nn.Module, ABC):
         with torch.enable_grad():
             gradients = torch.autograd.grad(self.gap(data, chains), list(named.values()), allow_unused=True)
         return {name: g for name, g in zip(named, gradients, strict=True) if g is not None}
+
+    def centred_gradients(self, data: State, chains: State, offsets: State) -> dict[str, Tensor]:
+        """`gap_gradients`, turned into those of the centred parametrisation (see `centre`)."""
+        gradients = dict(self.gap_gradients(data, chains))
+        centre(self.connections, gradients, offsets)
+        return gradients
+
+
+def centre(connections: tuple[Connection, ...], gradients: dict[str, Tensor], offsets: Sequence[Tensor]) -> None:
+    """Replace gradients by the steps of the centred parametrisation E = -(v - m)·W (h - l) - b·(v - m) - c·(h - l).
+
+    With raw gradients G of W, g of b and k of c: W moves by D = G - g l' - m k', b by g - D l, c by k - D' m.
+
+    Args:
+        connections: (weight, lower bias, upper bias) names, one for each pair of neighbouring layers.
+        gradients: By parameter name; changed in place.
+        offsets: Mean of each layer from the visible one up.
+
+    Source: Melchior, Fischer, Wiskott 2016, How to center deep Boltzmann machines, JMLR 17, algorithm 1.
+    """
+    raw = dict(gradients)
+    for number, (weight, lower, upper) in enumerate(connections):
+        below, above = offsets[number], offsets[number + 1]
+        step = raw[weight].addr(raw[lower], above, alpha=-1).addr_(below, raw[upper], alpha=-1)
+        gradients[weight] = step
+        gradients[lower] = gradients[lower] - step @ above
+        gradients[upper] = gradients[upper] - below @ step

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from deepforward.errors import TooLarge
 
@@ -40,9 +42,33 @@ def all_states(units: int, work: int = 1, like: Tensor | None = None) -> Iterato
         yield ((numbers[:, None] >> bits) & 1).to(dtype)
 
 
+def log_sum_over_states(
+    log_weight: Callable[[Tensor], Tensor], units: int, work: int = 1, like: Tensor | None = None
+) -> Float[Tensor, ""]:
+    """Log of the sum over all states s of exp(log_weight(s)), float64, nats; differentiable, with one chunk's graph at a time.
+
+    Args:
+        log_weight: States (states, units) -> (states,), nats.
+        units: Number of binary units.
+        work: Multiply-adds of each state, for the message.
+        like: Tensor whose type and device the states take.
+
+    Raises:
+        TooLarge: More than `MOST_UNITS` units.
+    """
+    parts = []
+    for states in all_states(units, work, like):
+        if torch.is_grad_enabled() and 2**units > _CHUNK:  # each chunk is computed again for its gradient, lest all be kept
+            values = checkpoint(log_weight, states, use_reentrant=False, preserve_rng_state=False)
+        else:
+            values = log_weight(states)
+        parts.append(values.double().logsumexp(0))
+    return torch.stack(parts).logsumexp(0)
+
+
 def _duration(work: int, units: int) -> str:
-    digits = len(str(work * 2**units // int(_SPEED * 3.2e7)))
-    years = work * 2.0 ** min(units, 900) / (_SPEED * 3.2e7)
-    if years >= 1:
-        return f"10^{digits - 1} years"
+    magnitude = math.log10(work) + units * math.log10(2) - math.log10(_SPEED * 3.2e7)
+    if magnitude >= 0:
+        return f"10^{int(magnitude)} years"
+    years = 10**magnitude
     return f"{years * 3.2e7:.0f} seconds" if years * 3.2e7 < 3600 else f"{years * 8800:.0f} hours"

@@ -237,7 +237,6 @@ class Hopfield(nn.Module):
             turned = _turned(spins, self.weights @ spins + self.bias[:, None], rounding)
             running = period == 0
             fixed, to_and_fro = running & (turned == spins).all(0), running & (turned == before).all(0)
-            to_and_fro &= ~fixed
             period[fixed], sweeps[fixed] = 1, sweep
             period[to_and_fro], sweeps[to_and_fro] = 2, sweep - 1
             goes_on = period == 0

@@ -10,17 +10,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deepforward.errors import InvalidOption
-from deepforward.layers.sampling import draw_key, sample_sigmoid
+from deepforward.layers.sampling import bernoulli, draw_key, sample_sigmoid
 from deepforward.models.energy.bipartite import Bipartite
-from deepforward.models.energy.energy_model import Connection, State
+from deepforward.models.energy.energy_model import Connection, State, centre
 from deepforward.models.energy.units import BinaryUnits, hidden_units, visible_units
 
 
 class RBM(Bipartite):
     """A restricted Boltzmann machine: E(v, h) = U(v) - b·v + U(h) - c·h - v·W h.
 
-    For binary units U = 0 and p(h_j = 1 | v) = sigmoid(c_j + (v W)_j). Products of a training step under autocast are rounded to
-    bf16; parameters, probabilities and draws are not.
+    For binary units U = 0 and p(h_j = 1 | v) = sigmoid(c_j + (v W)_j). Products of a training step under autocast are rounded
+    to bf16; parameters, probabilities and draws are not.
 
     Args:
         input_shape: Shape of one example; flattened.
@@ -36,8 +36,8 @@ class RBM(Bipartite):
         UnknownName: An unknown kind of units.
 
     Source:
-        Smolensky 1986, Information processing in dynamical systems: harmony theory; Hinton 2002, Training products of experts by
-        minimizing contrastive divergence; Hinton 2012, A practical guide to training restricted Boltzmann machines.
+        Smolensky 1986, Information processing in dynamical systems: harmony theory; Hinton 2002, Training products of experts
+        by minimizing contrastive divergence; Hinton 2012, A practical guide to training restricted Boltzmann machines.
     """
 
     connections: tuple[Connection, ...] = (Connection("weight", "visible_units.bias", "hidden_units.bias"),)
@@ -63,11 +63,11 @@ class RBM(Bipartite):
         self.weight = nn.Parameter(torch.randn(size, hidden) * weight_scale)
 
     def up(self, visible: Float[Tensor, "rows visible"]) -> Float[Tensor, "rows hidden"]:
-        """v W."""
+        """The product v W."""
         return (visible @ self.weight).to(visible.dtype)
 
     def down(self, hidden: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows visible"]:
-        """h W'."""
+        """The product h W'."""
         return (hidden @ self.weight.t()).to(hidden.dtype)
 
     @property
@@ -114,9 +114,9 @@ class RBM(Bipartite):
             visible = _product(drawn, weight.t())
             sample_sigmoid(visible, self.visible_units.bias, draw_key(rng), samples=visible)
             inputs = _product(visible, weight)
-            means = torch.empty_like(inputs) if step + 1 == steps else None
-            drawn = torch.empty_like(inputs)
-            sample_sigmoid(inputs, self.hidden_units.bias, draw_key(rng), probabilities=means, samples=drawn)
+            means, drawn = torch.empty_like(inputs), torch.empty_like(inputs)
+            wanted = means if step + 1 == steps else None
+            sample_sigmoid(inputs, self.hidden_units.bias, draw_key(rng), probabilities=wanted, samples=drawn)
         return (visible, means), (visible, drawn)
 
     @torch.no_grad()
@@ -126,21 +126,54 @@ class RBM(Bipartite):
             p.requires_grad for n, p in self.named_parameters() if "precision" in n
         ):
             return super().gap_gradients(data, chains)
-        (visible, hidden), (dreamt, dreaming), rows = data, chains, len(chains[0])
-        stacked = torch.cat((dreaming, hidden * (-rows / len(hidden))))
-        with torch.autocast(visible.device.type, enabled=False):
-            weight = (torch.cat((dreamt, visible)).t() @ stacked).float().div_(rows)
+        return {
+            "weight": _moment_gap(data, chains),
+            "visible_units.bias": _mean(chains[0]) - _mean(data[0]),
+            "hidden_units.bias": _mean(chains[1]) - _mean(data[1]),
+        }
+
+    @torch.no_grad()
+    def centred_gradients(self, data: State, chains: State, offsets: State) -> dict[str, Tensor]:
+        """`gap_gradients` of the centred parametrisation (see `energy_model.centre`).
+
+        Values are centred before they are multiplied, which costs passes over (rows, units) and not over the weights.
+        """
+        if not self.is_binary or data[1].dtype == torch.float64:
+            gradients = dict(self.gap_gradients(data, chains))
+            centre(self.connections, gradients, offsets)
+            return gradients
+        below, above = (offset.to(data[1].dtype) for offset in offsets)
+        weight = _moment_gap((data[0] - below, data[1] - above), (chains[0] - below, chains[1] - above))
         return {
             "weight": weight,
-            "visible_units.bias": _mean(dreamt) - _mean(visible),
-            "hidden_units.bias": _mean(dreaming) - _mean(hidden),
+            "visible_units.bias": _mean(chains[0]) - _mean(data[0]) - weight @ offsets[1],
+            "hidden_units.bias": _mean(chains[1]) - _mean(data[1]) - offsets[0] @ weight,
         }
+
+    def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
+        """Data made into values that the visible units take, in the precision of the products."""
+        if self.is_binary and how == "stochastic":
+            return bernoulli(visible, draw_key(rng), dtype=self._product_dtype(visible))
+        return super().realise(visible, how, rng)
+
+    def _product_dtype(self, values: Tensor) -> torch.dtype:
+        device = values.device.type
+        if values.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+            return torch.float64 if values.dtype == torch.float64 else torch.float32
+        return torch.get_autocast_dtype(device)
 
     def _rounded(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Values and weights in the precision of the products."""
-        device = values.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        dtype = self._product_dtype(values)
         return values.to(dtype), self.weight.detach().to(dtype)
+
+
+def _moment_gap(data: State, chains: State) -> Tensor:
+    """Mean of v h' over the chains minus that over the data, float32, in one product."""
+    (visible, hidden), (dreamt, dreaming), rows = data, chains, len(chains[0])
+    with torch.autocast(visible.device.type, enabled=False):
+        gap = torch.cat((dreamt, visible)).t() @ torch.cat((dreaming, hidden * (-rows / len(hidden))))
+    return gap * torch.full((1,), 1 / rows, device=gap.device)  # a vector of float32, so that one pass scales and widens
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:

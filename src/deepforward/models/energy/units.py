@@ -15,16 +15,23 @@ from deepforward.errors import InvalidData, InvalidOption, UnknownName
 from deepforward.layers.sampling import bernoulli, draw_key, sample_sigmoid, softplus_sums
 
 _LOG_2_PI = math.log(2 * math.pi)
+_ROOT_2 = math.sqrt(2)
+#: Standard deviations below which a normal has a tail that float64 holds with all digits.
+_FAR = 30.0
 
 
 class Units(nn.Module, ABC):
     """A layer of units that are independent of each other given their input x.
 
-    p(s | x) is proportional to exp((x + b(beta))·s - U(s)), b(beta) = beta b + (1 - beta) base. At beta = 1 that is the model; at 0,
-    with x = 0 as well, it is a model of independent units, from which chains start and annealing begins.
+    p(s | x) is proportional to exp((x + b(beta))·s - U(s)), b(beta) = beta b + (1 - beta) base. At beta = 1 that is the model;
+    at 0, with x = 0 as well, it is a model of independent units, from which chains start and annealing begins.
 
     Args:
         size: Number of units.
+        positions: Neighbouring units that share one bias, as the units of a map do.
+
+    Raises:
+        InvalidOption: No units, or a number that `positions` does not divide.
     """
 
     #: Whether every value is 0 or 1, which bf16 holds exactly.
@@ -33,17 +40,32 @@ class Units(nn.Module, ABC):
     values: ClassVar[str] = "finite numbers"
     base: Tensor
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, positions: int = 1) -> None:
         super().__init__()
-        if size < 1:
-            raise InvalidOption(f"a layer got {size} units; expected at least 1")
-        self.size = size
-        self.bias = nn.Parameter(torch.zeros(size))
-        self.register_buffer("base", torch.zeros(size))
+        if size < 1 or positions < 1 or size % positions:
+            raise InvalidOption(f"a layer got {size} units, {positions} to a bias; expected at least 1, and a divisor of it")
+        self.size, self.positions = size, positions
+        self.bias = nn.Parameter(torch.zeros(size // positions))
+        self.register_buffer("base", torch.zeros(size // positions))
 
     def bias_at(self, beta: float | Tensor) -> Tensor:
-        """Bias of the tempered model, (units,) or (rows, units) for one beta a row."""
-        return self.bias if isinstance(beta, (int, float)) and beta == 1.0 else beta * self.bias + (1.0 - beta) * self.base
+        """Bias of each unit of the tempered model, (units,) or (rows, units) for one beta a row."""
+        is_own = isinstance(beta, (int, float)) and beta == 1.0
+        return self._of_each(self.bias if is_own else beta * self.bias + (1.0 - beta) * self.base)
+
+    def _of_each(self, shared: Tensor) -> Tensor:
+        """One number a bias, repeated for the units that share it."""
+        return shared if self.positions == 1 else shared.repeat_interleave(self.positions, -1)
+
+    def shared(self, of_each: Float[Tensor, " units"]) -> Float[Tensor, " biases"]:
+        """Sum over the units that share a bias: the gradient of a bias from those of its units."""
+        return of_each if self.positions == 1 else of_each.reshape(-1, self.positions).sum(1)
+
+    def _sharing(self, data: Float[Tensor, "rows units"]) -> Float[Tensor, "rows_of_all_positions biases"]:
+        """Values with one column a bias."""
+        if self.positions == 1:
+            return data
+        return data.reshape(len(data), -1, self.positions).transpose(1, 2).flatten(0, 1)
 
     def energy(self, values: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
         """U(s) - b·s: the layer's own part of the energy, nats."""
@@ -99,7 +121,7 @@ class BinaryUnits(Units):
         """Sum of log(1 + exp(x + b))."""
         bias = self.bias_at(beta)
         if torch.is_grad_enabled() or inputs.dtype == torch.float64 or bias.ndim > 1:
-            return F.softplus(inputs + bias).sum(1)
+            return F.softplus(inputs + bias, threshold=40.0).sum(1)  # exact where torch's own 20 leaves out exp(-20)
         return softplus_sums(inputs, bias, 1.0)
 
     def mean(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, "rows units"]:
@@ -112,12 +134,14 @@ class BinaryUnits(Units):
         """1 with the probability `mean`."""
         bias, samples = self.bias_at(beta).detach(), torch.empty_like(inputs)
         if bias.ndim > 1:
-            inputs, bias = inputs + bias, None
-        sample_sigmoid(inputs, bias, draw_key(rng), samples=samples)
+            sample_sigmoid(inputs + bias, None, draw_key(rng), samples=samples)
+        else:
+            sample_sigmoid(inputs, bias, draw_key(rng), samples=samples)
         return samples
 
     def fit_base(self, data: Float[Tensor, "rows units"]) -> None:
-        """log(p / (1 - p)) of the share p of ones, which is kept one example away from 0 and 1."""
+        """log(p / (1 - p)) of the share p of ones, to which one 0 and one 1 are added, so that it is finite."""
+        data = self._sharing(data)
         share = (data.double().sum(0) + 1.0) / (len(data) + 2.0)
         self.base.copy_(share.logit())
 
@@ -131,35 +155,36 @@ class GaussianUnits(Units):
     Args:
         size: Number of units.
         learn_precision: Whether the precision of each unit is a parameter; otherwise it is 1, for standardised data.
+        positions: Neighbouring units that share one bias and one precision.
     """
 
-    def __init__(self, size: int, learn_precision: bool = False) -> None:
-        super().__init__(size)
-        self.log_precision = nn.Parameter(torch.zeros(size), requires_grad=learn_precision)
+    def __init__(self, size: int, learn_precision: bool = False, positions: int = 1) -> None:
+        super().__init__(size, positions)
+        self.log_precision = nn.Parameter(torch.zeros_like(self.bias), requires_grad=learn_precision)
 
     def potential(self, values: Float[Tensor, "rows units"]) -> Float[Tensor, " rows"]:
-        """precision s²/2, summed."""
-        return 0.5 * (values.square() * self.log_precision.exp()).sum(1)
+        """The sum of precision s²/2."""
+        return 0.5 * (values.square() * self._of_each(self.log_precision).exp()).sum(1)
 
     def log_normalizer(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
         """Sum of (x + b)² / (2 precision) + log(2 pi / precision) / 2."""
-        total = inputs + self.bias_at(beta)
-        return 0.5 * (total.square() * (-self.log_precision).exp() + _LOG_2_PI - self.log_precision).sum(1)
+        total, log_precision = inputs + self.bias_at(beta), self._of_each(self.log_precision)
+        return 0.5 * (total.square() * (-log_precision).exp() + _LOG_2_PI - log_precision).sum(1)
 
     def mean(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, "rows units"]:
         """(x + b) / precision."""
-        return (inputs + self.bias_at(beta)) * (-self.log_precision).exp()
+        return (inputs + self.bias_at(beta)) * (-self._of_each(self.log_precision)).exp()
 
     def sample(
         self, inputs: Float[Tensor, "rows units"], rng: torch.Generator, beta: float | Tensor = 1.0
     ) -> Float[Tensor, "rows units"]:
         """Normal with the mean `mean`."""
         noise = torch.randn(inputs.shape, generator=rng, device=inputs.device, dtype=inputs.dtype)
-        return self.mean(inputs, beta) + noise * (-0.5 * self.log_precision).exp()
+        return self.mean(inputs, beta) + noise * (-0.5 * self._of_each(self.log_precision)).exp()
 
     def fit_base(self, data: Float[Tensor, "rows units"]) -> None:
-        """precision times the mean."""
-        self.base.copy_(data.mean(0) * self.log_precision.exp())
+        """The mean times the precision."""
+        self.base.copy_(self._sharing(data).mean(0) * self.log_precision.exp())
 
 
 class RectifiedUnits(Units):
@@ -173,28 +198,41 @@ class RectifiedUnits(Units):
     values: ClassVar[str] = "numbers of at least 0"
 
     def potential(self, values: Float[Tensor, "rows units"]) -> Float[Tensor, " rows"]:
-        """s²/2, summed."""
+        """The sum of s²/2."""
         return 0.5 * values.square().sum(1)
 
     def log_normalizer(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
         """Sum of t²/2 + log Phi(t) + log(2 pi) / 2 with t = x + b."""
         total = inputs + self.bias_at(beta)
-        return (0.5 * total.square() + torch.special.log_ndtr(total) + 0.5 * _LOG_2_PI).sum(1)
+        low, high = total.clamp(max=0.0), total.clamp(min=0.0)
+        # Below 0 the first two terms cancel; erfcx is their sum.
+        below = (0.5 * torch.special.erfcx(-low / _ROOT_2)).log()
+        above = 0.5 * high.square() + torch.special.log_ndtr(high)
+        return (torch.where(total < 0, below, above) + 0.5 * _LOG_2_PI).sum(1)
 
     def mean(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, "rows units"]:
-        """t + phi(t) / Phi(t)."""
-        total = inputs + self.bias_at(beta)
-        return total + torch.exp(-0.5 * total.square() - 0.5 * _LOG_2_PI - torch.special.log_ndtr(total))
+        """The mean t + phi(t) / Phi(t); in float64, since the terms cancel, and by its asymptotic series far below 0."""
+        total = (inputs + self.bias_at(beta)).double()
+        near = total.clamp(-_FAR, _FAR)  # where the ratio is a number, and so are its derivatives
+        ratio = math.sqrt(2 / math.pi) / torch.special.erfcx(-near / _ROOT_2)
+        inverse = -1.0 / total.clamp(max=-_FAR)
+        series = inverse - 2 * inverse**3 + 10 * inverse**5 - 74 * inverse**7
+        return torch.where(total < -_FAR, series, total + ratio).to(inputs.dtype)
 
     def sample(
         self, inputs: Float[Tensor, "rows units"], rng: torch.Generator, beta: float | Tensor = 1.0
     ) -> Float[Tensor, "rows units"]:
-        """By inversion: t - Phi^-1(u Phi(t)), u uniform; in float64, since the tail is where small inputs draw from."""
+        """By inversion: t - Phi^-1(u Phi(t)), u uniform; in float64, since the tail is where small inputs draw from.
+
+        Below -30 the tail is taken for exponential with the right mean, whose density is right within 2 / t², at most 0.3%.
+        """
         total = (inputs + self.bias_at(beta)).double()
-        uniform = torch.rand(total.shape, generator=rng, device=total.device, dtype=torch.float64).clamp_(min=1e-300)
-        far = total < -30.0  # Phi underflows; there the tail is exponential with rate |t|
-        near = total - torch.special.ndtri(uniform * torch.special.ndtr(total.clamp(min=-30.0)))
-        return torch.where(far, uniform.log() / total, near).clamp_(min=0.0).to(inputs.dtype)
+        uniform = torch.rand(total.shape, generator=rng, device=total.device, dtype=torch.float64)
+        uniform.clamp_(min=2.0**-54)  # what is drawn as 0 lies below 2^-53, and times Phi it must not be 0
+        below = 0.5 * torch.special.erfc(-total.clamp(min=-_FAR) / _ROOT_2)  # Phi(t), of which torch's ndtr loses the tail
+        near = total - torch.special.ndtri(uniform * below)
+        far = -uniform.log() * self.mean(inputs, beta).double()
+        return torch.where(total < -_FAR, far, near).clamp_(min=0.0).to(inputs.dtype)
 
     def fit_base(self, data: Float[Tensor, "rows units"]) -> None:
         """Zero: no data are of this kind yet."""
@@ -266,6 +304,75 @@ class SoftmaxUnits(Units):
 
     def _grouped(self, values: Tensor) -> Tensor:
         return values.reshape(len(values), -1, self.categories)
+
+
+class PooledUnits(Units):
+    """Maps of binary units in square blocks, of which at most one is 1: probabilistic max pooling.
+
+    Within a block p(unit k is 1) = exp(x_k + b) / (1 + sum over the block of exp(x + b)), and otherwise all are 0.
+
+    Args:
+        shape: Maps, their height and width.
+        pool: Side of a block; it divides height and width.
+
+    Raises:
+        InvalidOption: It does not.
+
+    Source: Lee, Grosse, Ranganath, Ng 2009, Convolutional deep belief networks, section 3.3.
+    """
+
+    binary: ClassVar[bool] = True
+    values: ClassVar[str] = "0 or 1, at most one 1 in each block"
+
+    def __init__(self, shape: tuple[int, int, int], pool: int) -> None:
+        super().__init__(math.prod(shape), shape[1] * shape[2])
+        if shape[1] % pool or shape[2] % pool:
+            raise InvalidOption(
+                f"pooling got maps of {shape[1]}x{shape[2]} units and pool={pool}; expected a divisor; choose another kernel"
+            )
+        self.shape, self.pool = shape, pool
+
+    def log_normalizer(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
+        """Sum over the blocks of log(1 + sum exp(x + b))."""
+        return self._with_off(inputs + self.bias_at(beta)).logsumexp(2).sum(1)
+
+    def mean(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, "rows units"]:
+        """Probability of 1."""
+        return self._maps(self._with_off(inputs + self.bias_at(beta)).softmax(2)[..., :-1])
+
+    def sample(
+        self, inputs: Float[Tensor, "rows units"], rng: torch.Generator, beta: float | Tensor = 1.0
+    ) -> Float[Tensor, "rows units"]:
+        """The one unit of each block that is 1, or none, by inversion of the cumulative probabilities."""
+        steps = self._with_off(inputs + self.bias_at(beta)).softmax(2).double().cumsum(2)
+        uniform = torch.rand((*steps.shape[:2], 1), generator=rng, device=steps.device, dtype=torch.float64)
+        chosen = (uniform * steps[..., -1:] >= steps).sum(2).clamp_(max=self.pool**2)
+        return self._maps(F.one_hot(chosen, self.pool**2 + 1)[..., :-1].to(inputs.dtype))
+
+    def fit_base(self, data: Float[Tensor, "rows units"]) -> None:
+        """Zero: no data are of this kind yet."""
+        self.base.zero_()
+
+    def pooled(self, values: Float[Tensor, "rows units"]) -> Float[Tensor, "rows blocks"]:
+        """Sum of each block: whether a unit of it is 1, or the probability of that."""
+        return self._blocks(values).sum(2)
+
+    def _outside(self, data: Tensor) -> Tensor:
+        return (data < 0) | (data > 1)
+
+    def _with_off(self, inputs: Tensor) -> Tensor:
+        """Inputs by block, and behind them that of the state in which all are 0."""
+        return F.pad(self._blocks(inputs), (0, 1))
+
+    def _blocks(self, values: Tensor) -> Tensor:
+        maps, height, width = self.shape
+        sides = values.reshape(len(values), maps, height // self.pool, self.pool, width // self.pool, self.pool)
+        return sides.transpose(3, 4).reshape(len(values), -1, self.pool**2)
+
+    def _maps(self, blocks: Tensor) -> Tensor:
+        maps, height, width = self.shape
+        sides = blocks.reshape(len(blocks), maps, height // self.pool, width // self.pool, self.pool, self.pool)
+        return sides.transpose(3, 4).reshape(len(blocks), -1)
 
 
 #: Names of kinds of units as options know them.

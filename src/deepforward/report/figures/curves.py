@@ -20,6 +20,7 @@ from deepforward.report.figures.specification import (
     spans_decades,
     specification,
 )
+from deepforward.report.measures import UNITS
 
 History = Sequence[Mapping[str, Any]]
 
@@ -42,7 +43,8 @@ def training_curves(runs: Mapping[str, History], quantity: str) -> Chart:
 
     Returns:
         A chart with runs told by colour and splits by dash; the axis starts at zero, or is logarithmic if the values are
-        positive and span decades. Values that are not finite are left out and the caption says where they began.
+        positive and span decades, or fits the values if some are negative. Values that are not finite are left out and the
+        caption says where they began.
     """
     rows: list[dict[str, Any]] = []
     broken = []
@@ -68,13 +70,15 @@ def training_curves(runs: Mapping[str, History], quantity: str) -> Chart:
     }
     epochs = sorted({row["epoch"] for row in rows})
     title, values = quantity.replace("_", " "), [row["value"] for row in rows]
+    title += f", {UNITS[quantity]}" if quantity in UNITS else ""
+    zero = min(values, default=0) >= 0
     spec = specification(
         rows,
         240,
         mark={"type": "line", "point": {"size": 22} if len(rows) <= 90 else False},
         encoding={
             "x": {**linear("epoch", "epoch"), "axis": {"values": [epochs[i] for i in evenly(len(epochs), 8)]}},
-            "y": logarithmic("value", title, values) if spans_decades(values) else linear("value", title, zero=True),
+            "y": logarithmic("value", title, values) if spans_decades(values) else linear("value", title, zero=zero),
             "color": by_name("run", list(runs), "stroke") if many else by_name("split", splits, "stroke"),
             "strokeDash": dash,
             "tooltip": [{"field": "run"}] * many
@@ -92,6 +96,39 @@ def _points(history: History, key: str) -> list[tuple[float, float]]:
     """Epoch and value of each entry that has `key`; None is what JSON keeps of a number that was not finite."""
     entries = [(entry.get("epoch", i + 1), entry[key]) for i, entry in enumerate(history) if key in entry]
     return [(epoch, math.nan if value is None else float(value)) for epoch, value in entries]
+
+
+def by_epoch(history: History, keys: Mapping[str, str], *, quantity: str, caption: str = "") -> Chart:
+    """Some entries of a history by epoch, a line each.
+
+    Args:
+        history: One mapping an epoch, as in history.jsonl; what it lacks, or has as None, is a gap.
+        keys: Name of the line -> key of the history.
+        quantity: What they are, with the unit.
+        caption: What to see in it.
+    """
+    points = {name: dict(_points(history, key)) for name, key in keys.items()}
+    epochs = sorted({epoch for line in points.values() for epoch in line})
+    rows = [
+        {"epoch": epochs[i], "line": name, "value": drawable(line.get(epochs[i], math.nan), log=False)}
+        for name, line in points.items()
+        for i in evenly(len(epochs), MAX_ROWS // max(len(points), 1))
+    ]
+    values = [row["value"] for row in rows if row["value"] is not None]
+    spec = specification(
+        rows if values else [],
+        240,
+        mark={"type": "line", "point": {"size": 22} if len(rows) <= 90 else False},
+        encoding={
+            "x": {**linear("epoch", "epoch"), "axis": {"values": [epochs[i] for i in evenly(len(epochs), 8)]}},
+            "y": linear("value", quantity, zero=True),
+            "color": by_name("line", list(keys), "stroke"),
+            "tooltip": [{"field": "line"}, {"field": "epoch"}, {"field": "value", "title": quantity}],
+        },
+    )
+    last = {row["line"]: row["value"] for row in rows if row["value"] is not None}
+    ends = "; ".join(f"{name} ends at {value:.4g}" for name, value in last.items())
+    return Chart(spec, alt=f"{quantity} by epoch. {ends}".strip(), caption=caption, half=True)
 
 
 def lines(

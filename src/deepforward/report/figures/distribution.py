@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,39 @@ def histogram(values: Sequence[float] | np.ndarray, *, quantity: str, bins: int 
     lost = len(array) - len(finite)
     note = f"{lost} values that are not finite are left out." if lost else ""
     return Chart(spec, alt=f"Histogram of {len(finite)} values of {quantity}", caption=f"{caption} {note}".strip(), half=True)
+
+
+def histograms(groups: Mapping[str, np.ndarray], *, quantity: str, bins: int = 40, caption: str = "") -> Chart:
+    """Several histograms over each other in the same bins, each as shares of its own values.
+
+    Args:
+        groups: Name -> values; what is not finite is left out.
+        quantity: What they are, with the unit.
+        bins: Number of bins over the range of all.
+        caption: What to see in it.
+    """
+    arrays = {name: np.asarray(values, dtype=np.float64).ravel() for name, values in groups.items()}
+    arrays = {name: values[np.isfinite(values)] for name, values in arrays.items()}
+    together = np.concatenate([*arrays.values(), np.zeros(0)])
+    edges = np.histogram_bin_edges(together, bins) if len(together) else np.zeros(1)
+    rows = []
+    for name, values in arrays.items():
+        shares = np.histogram(values, edges)[0] / max(len(values), 1) if len(edges) > 1 else np.zeros(0)
+        steps = zip(edges, [*shares, 0.0], strict=True) if len(shares) else ()
+        rows += [{"from": significant(low), "share": significant(share), "group": name} for low, share in steps]
+    spec = specification(
+        rows,
+        220,
+        mark={"type": "area", "interpolate": "step-after", "line": True, "fillOpacity": 0.22},
+        encoding={
+            "x": linear("from", quantity),
+            "y": {**linear("share", "share of the examples", zero=True), "stack": None},
+            "color": by_name("group", list(groups), "stroke"),
+            "tooltip": [{"field": "group"}, {"field": "from"}, {"field": "share"}],
+        },
+    )
+    alt = f"Histograms of {quantity}: " + ", ".join(f"{len(values)} of {name}" for name, values in arrays.items())
+    return Chart(spec, alt=alt, caption=caption, half=True)
 
 
 def scatter(

@@ -1,0 +1,212 @@
+"""How many examples a second does an RBM 784x500 train on? Goals: 4 times scikit-learn and 6 times rbms and learnergy, batch 500.
+
+Ours is a training step of the engine with its defaults and all it does besides: indexing raw bytes, scaling, a new stochastic
+binarisation, centring, the schedule, gradient norms, averaged weights. The peers are given binarised float32 examples and do
+nothing else: scikit-learn's `partial_fit` (persistent chains), rbms' gradient and step (persistent; CD by chains begun at
+the data), learnergy's own Gibbs step and optimiser (CD). The bound is the matrix products alone, in bf16: those of ours (data,
+chains down and up, and one stacked gradient product), nothing drawn, nothing added. All take turns in blocks of examples.
+Usage: python benchmarks/rbm_speed.py [--quick] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from comparison import arguments, compare, in_turn, publish, unavailable
+from torch import Tensor
+
+from deepforward import Recipe
+from deepforward.data import Dataset, Split
+from deepforward.engine import averaging
+from deepforward.engine.assembly import assemble
+from deepforward.engine.randomness import stream
+from deepforward.engine.schedule import rate
+from deepforward.engine.step import Stepper
+
+THREADS, EXAMPLES, HIDDEN, RATE = 2, 10_000, 500, 0.01
+BATCHES = (100, 500)
+#: Steps before measuring.
+WARM = 5
+
+Training = Iterator[None]
+
+
+def engine(data: Dataset, batch_size: int, persistent: bool, precision: str = "auto") -> Training:
+    """Training steps of the engine, without its progress bar and run folder."""
+    options = {"persistent": persistent, "chains": batch_size}
+    recipe = Recipe(model="rbm", model_options={"hidden": HIDDEN}, data="bytes", validation=0.0, batch_size=batch_size,
+                    objective_options=options, precision=precision, learning_rate=RATE).complete()  # fmt: skip
+    parts, order, done = assemble(recipe, data), stream(0, "order"), 0
+    stepper, averages = Stepper(parts, stream(0, "objective")), {}
+    parts.model.train()
+    while True:
+        for indices in torch.randperm(len(parts.train), generator=order).split(batch_size):
+            stepper.set_rate(rate(recipe.schedule or "", recipe.schedule_options, RATE, done, 10**6))
+            stepper.step(parts.batch(parts.train, indices), _require_finite, measure=done % 10 == 0)
+            if done % averaging.EVERY == 0:
+                averaging.update(averages, parts.model, recipe.averaging or 0.0, done)
+            done += 1
+            yield
+
+
+def products(batch_size: int, dtype: torch.dtype = torch.bfloat16) -> Training:
+    """The matrix products of a step and nothing else."""
+    rng = torch.Generator().manual_seed(0)
+    weight = torch.rand(784, HIDDEN, generator=rng).to(dtype)
+    visible, hidden = (torch.rand(batch_size, n, generator=rng).to(dtype) for n in (784, HIDDEN))
+    stacked = torch.cat((visible, visible)), torch.cat((hidden, hidden))
+    while True:
+        visible @ weight, hidden @ weight.t(), visible @ weight, stacked[0].t() @ stacked[1]
+        yield
+
+
+def scikit_learn(examples: np.ndarray, batch_size: int) -> Training:
+    """BernoulliRBM.partial_fit, float32."""
+    from sklearn.neural_network import BernoulliRBM
+
+    model = BernoulliRBM(HIDDEN, learning_rate=RATE, batch_size=batch_size, random_state=0)
+    while True:
+        for start in range(0, len(examples), batch_size):
+            model.partial_fit(examples[start : start + batch_size])
+            yield
+
+
+def rbms(examples: np.ndarray, batch_size: int, persistent: bool) -> Training:
+    """The step of rbms' training loop (`rbms.training.pcd.train`), centred as by default."""
+    from rbms.bernoulli_bernoulli.classes import BBRBM
+    from rbms.training.pcd import fit_batch_pcd
+
+    rng = torch.Generator().manual_seed(0)
+    data = torch.from_numpy(examples)
+    model = BBRBM(torch.randn(784, HIDDEN, generator=rng) * 0.01, torch.zeros(784), torch.zeros(HIDDEN))
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, maximize=True)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    chains, weights = model.init_chains(batch_size), torch.ones(len(data), 1)
+    while True:
+        for indices in torch.randperm(len(data), generator=rng).split(batch_size):
+            with torch.no_grad():
+                batch = data[indices], weights[indices]
+                if not persistent:
+                    chains = model.init_chains(len(indices), weights=batch[1], start_v=batch[0])
+                optimizer.zero_grad(set_to_none=False)
+                chains, _ = fit_batch_pcd(batch=batch, parallel_chains=chains, params=model, gibbs_steps=1, beta=1.0)
+                optimizer.step()
+            yield
+
+
+def learnergy(examples: np.ndarray, batch_size: int) -> Training:
+    """The step of learnergy's `RBM.fit`, without its DataLoader and its pseudo-likelihood of every batch."""
+    import logging
+
+    logging.disable(logging.INFO)
+    from learnergy.models.bernoulli import RBM
+
+    model, data = RBM(784, HIDDEN, steps=1, learning_rate=RATE), torch.from_numpy(examples)
+    while True:
+        for samples in data.split(batch_size):
+            dreamt = model.gibbs_sampling(samples)[4].detach()
+            cost = model.energy(samples).mean() - model.energy(dreamt).mean()
+            model.optimizer.zero_grad()
+            cost.backward()
+            model.optimizer.step()
+            yield
+
+
+def _require_finite(number: Tensor) -> None:
+    if not number.isfinite():
+        raise FloatingPointError(f"loss or gradient became {number.item()}")
+
+
+def random_bytes() -> Dataset:
+    """Bytes, a fifth of them not zero, as in pictures of digits: speed does not depend on what is learnt."""
+    rng = torch.Generator().manual_seed(0)
+    shape = (EXAMPLES, 1, 28, 28)
+    inputs = torch.randint(256, shape, dtype=torch.uint8, generator=rng)
+    inputs *= torch.rand(shape, generator=rng) < 0.2
+    split = Split(inputs, torch.arange(EXAMPLES) % 10)
+    return Dataset("bytes", split, split, tuple(map(str, range(10))))
+
+
+def block(training: Training, examples: int, batch_size: int) -> Callable[[], float]:
+    """Examples a second over about so many of them."""
+    steps = max(1, examples // batch_size)
+
+    def measure() -> float:
+        start = time.perf_counter()
+        for _ in range(steps):
+            next(training)
+        return steps * batch_size / (time.perf_counter() - start)
+
+    return measure
+
+
+def peers(examples: np.ndarray, batch_size: int) -> dict[str, Callable[[], Training]]:
+    """Name -> how it is made; one that is not installed raises ImportError when it is first asked."""
+    return {
+        "scikit-learn": lambda: scikit_learn(examples, batch_size),
+        "rbms PCD": lambda: rbms(examples, batch_size, True),
+        "rbms CD": lambda: rbms(examples, batch_size, False),
+        "learnergy CD": lambda: learnergy(examples, batch_size),
+    }
+
+
+def main() -> None:
+    """Measure, print, write."""
+    options = arguments(__doc__.splitlines()[0])
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(0)
+    data = random_bytes()
+    examples = (data.train.inputs.flatten(1) > 127).float().numpy()
+    amount, rounds = (4000, 5) if options.quick else (20_000, 11)
+    rows: list[Any] = []
+    for batch_size in BATCHES:
+        trainings = {
+            "CD-1": engine(data, batch_size, persistent=False),
+            "PCD-1": engine(data, batch_size, persistent=True),
+            "PCD-1 fp32": engine(data, batch_size, persistent=True, precision="fp32"),
+            "bound": products(batch_size),
+        }
+        absent: dict[str, str] = {}
+        for name, make in peers(examples, batch_size).items():
+            training = make()
+            try:
+                next(training)
+            except ImportError as error:
+                absent[name] = f"not installed ({error.name}); pip install 'deepforward[bench]'"
+            else:
+                trainings[name] = training
+        variants = {name: block(training, amount, batch_size) for name, training in trainings.items()}
+        for training in trainings.values():
+            block(training, WARM * batch_size, batch_size)()
+        taken = in_turn(variants, rounds)
+        rows += [_row(ours, peer, batch_size, taken, absent) for ours, peer in _PAIRS]
+    publish("RBM 784x500 training speed on a CPU", rows, options.json)
+
+
+#: What is held against what: the same algorithm where the peer has it.
+_PAIRS = (
+    ("PCD-1", "scikit-learn"),
+    ("PCD-1", "rbms PCD"),
+    ("CD-1", "rbms CD"),
+    ("CD-1", "learnergy CD"),
+    ("PCD-1 fp32", "scikit-learn"),
+    ("CD-1", "bound"),
+    ("PCD-1", "bound"),
+)
+
+
+def _row(ours: str, peer: str, batch_size: int, taken: dict[str, list[float]], absent: dict[str, str]) -> Any:
+    name = f"{ours}, batch {batch_size}"
+    if peer in absent:
+        return unavailable(name, peer, absent[peer])
+    shown = "products alone, bf16" if peer == "bound" else peer
+    return dict(compare(name, taken[ours], taken[peer], shown, "examples/s", less_is_better=False))
+
+
+if __name__ == "__main__":
+    main()

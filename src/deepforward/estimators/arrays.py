@@ -1,0 +1,38 @@
+"""Arrays of scikit-learn as tensors, and its random states as seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+
+def tensor_of(estimator: Any, X: Any, *, reset: bool) -> Tensor:
+    """`X` checked as scikit-learn does, as a float32 tensor (examples, features).
+
+    Memory is shared with the array where that is possible and the array may be written to; torch knows no other.
+
+    Args:
+        estimator: Remembers number and names of the features, or is asked for them.
+        X: (examples, features), dense.
+        reset: Whether this is the data that the estimator is fitted to.
+
+    Raises:
+        ValueError: NaN, infinite or too large for float32, no examples, or other features than those of the fit.
+    """
+    array = validate_data(estimator, X, dtype=np.float32, reset=reset)
+    return torch.from_numpy(np.require(array, np.float32, ["C", "W"]))
+
+
+def seed_of(random_state: Any) -> int:
+    """A seed drawn from what scikit-learn takes for a random state: None, a whole number or a `RandomState`."""
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy, as parameter grids hold them, as one of Python; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value

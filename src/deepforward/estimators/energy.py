@@ -1,0 +1,282 @@
+"""What the estimators of energy-based models have in common: a recipe, trained by the one engine, and the likelihood."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from deepforward.data import Dataset, Split
+from deepforward.engine import Recipe, fit
+from deepforward.engine.assembly import Parts, assemble
+from deepforward.engine.batches import draw_batches
+from deepforward.engine.device import choose_device, threads
+from deepforward.engine.randomness import isolated, stream
+from deepforward.engine.step import Stepper
+from deepforward.errors import Diverged, InvalidData
+from deepforward.estimators.arrays import plain, seed_of, tensor_of
+from deepforward.metrics.likelihood import Annealed, best_log_partition
+
+#: Chains and temperatures of the estimate of log Z where it cannot be enumerated.
+_CHAINS, _TEMPERATURES = 100, 5000
+
+
+class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]
+    """A model with an energy, trained by contrastive divergence.
+
+    Subclasses store their parameters, those of this class among them, and say which model they are.
+
+    Attributes:
+        recipe_: The complete recipe of the last fit.
+        model_: The trained module; it takes scaled examples.
+        scaling_: The fitted scaling before it.
+        history_: One mapping an epoch, from `fit`.
+        n_features_in_: Number of features.
+    """
+
+    #: Name of the model's card.
+    _card: ClassVar[str]
+
+    scaling: str
+    k: int
+    persistent: bool
+    n_chains: int
+    centre: bool
+    binarize: str
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    batch_size: int
+    n_iter: int
+    validation_fraction: float
+    device: str
+    verbose: int
+    random_state: Any
+
+    @abstractmethod
+    def _model_options(self) -> Mapping[str, Any]:
+        """Keyword arguments of the model."""
+
+    @abstractmethod
+    def _features(self) -> int:
+        """Number of features that the model gives."""
+
+    def _objective_options(self) -> dict[str, Any]:
+        """Keyword arguments of the objective; the likelihood is left to `log_partition_`, which is computed when asked for."""
+        options = {"steps": self.k, "persistent": self.persistent, "chains": self.n_chains, "centre": self.centre}
+        return {name: plain(value) for name, value in options.items()} | {"binarize": self.binarize, "ais_chains": 0}
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        """Train anew on `X`, (examples, features); `y` is ignored.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            InvalidData: Values that the visible units cannot take. Like all errors below but the last, it is a `ValueError`.
+            InvalidOption: A parameter out of range.
+            Diverged: Training led to numbers that are not finite.
+        """
+        inputs = tensor_of(self, X, reset=True)
+        recipe = self._recipe(inputs)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                run = fit(recipe, Path(folder) / "run", quiet=not self.verbose, data=_dataset(inputs))
+            except Diverged as error:  # its folder is about to go
+                raise Diverged(f"{str(error).partition(';')[0]}; lower the learning rate") from None
+            parts, self.history_ = run.parts(), run.history
+        self._keep(parts)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> Any:
+        """Train on with one pass over `X`, in batches of `batch_size`, at the constant rate `learning_rate`.
+
+        Persistent chains, the moments of the optimiser and the random draws go on from where the last call left them. The first
+        call makes the model, with biases and scaling at the statistics of its `X`.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            As `fit`.
+        """
+        first = not hasattr(self, "model_")
+        inputs = tensor_of(self, X, reset=first)
+        if first:
+            recipe = self._recipe(inputs).replace(validation=0.0, pretraining=(), averaging=0.0).complete(regression=True)
+            self.history_: list[dict[str, float]] = []
+            with isolated(recipe.seed, choose_device(recipe.device)):
+                self._keep(assemble(recipe, _dataset(inputs)))
+        self.model_.check(self._scaled(inputs), "X")
+        del self._annealed
+        parts = replace(self._parts, train=Split(inputs, torch.zeros(len(inputs))))
+        stepper = Stepper(parts, self._rng)
+        stepper.set_rate(plain(self.learning_rate))
+        parts.model.train()
+        with threads(parts.arithmetic.threads):
+            for indices in draw_batches(len(inputs), plain(self.batch_size), self._order):
+                stepper.step(parts.batch(parts.train, indices), _expect_finite)
+        parts.model.eval()
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Means of the topmost hidden units given each example: (examples, features out), float32."""
+        visible = self._visible(X)
+        with torch.no_grad():
+            return self.model_(visible).float().cpu().numpy()
+
+    def sample(self, n_samples: int = 1, *, n_sweeps: int = 1000, random_state: Any = None) -> np.ndarray:
+        """Draws from the model by Gibbs sampling, each by a chain of its own from independent units.
+
+        Args:
+            n_samples: Number of draws.
+            n_sweeps: Sweeps over all units before a draw; the fewer, the less it forgot its beginning.
+            random_state: Fixes the draws; default: the parameter of the estimator.
+
+        Returns:
+            (n_samples, features) in the units of the training data, float32.
+        """
+        check_is_fitted(self, "model_")
+        rng = self._generator(self.random_state if random_state is None else random_state)
+        with torch.no_grad():
+            state = self.model_.advance(self.model_.start(n_samples, rng), rng, n_sweeps)
+            return self.scaling_.inverse(state[0].float()).cpu().numpy()
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Log-likelihood of each example, log p(v), nats, in float64.
+
+        The partition function is `log_partition_`. Fractions, where units are binary or softmax, are taken as they are, which
+        bounds the mean log-likelihood of zeros and ones drawn with these probabilities from below, since log p(v) + log Z is
+        convex in v; with `binarize="threshold"` they are rounded. For gaussian units it is a density in the units of X.
+        """
+        visible = self._visible(X)
+        if self.binarize == "threshold":
+            visible = self.model_.realise(visible, "threshold", self._generator(0))
+        twin = copy.deepcopy(self.model_).double()
+        with torch.no_grad():
+            scores = twin.log_unnormalised(visible.double(), self._generator(self._seed)) - self.log_partition_
+        return (scores - self._log_volume()).cpu().numpy()
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean of `score_samples`, nats an example; more is better."""
+        return float(self.score_samples(X).mean())
+
+    @property
+    def log_partition_(self) -> float:
+        """log Z of the model, nats: counted where a layer is small, else by annealed importance sampling; kept until retrained."""
+        return self._partition().log_partition
+
+    @property
+    def log_partition_interval_(self) -> tuple[float, float]:
+        """95% interval of `log_partition_`; both ends are the number itself where it was counted."""
+        return self._partition().low, self._partition().high
+
+    def _partition(self) -> Annealed:
+        check_is_fitted(self, "model_")
+        if self._annealed is None:
+            rng = self._generator(self._seed)
+            self._annealed = best_log_partition(self.model_, rng, chains=_CHAINS, temperatures=_TEMPERATURES)
+        return self._annealed
+
+    def _recipe(self, inputs: Tensor) -> Recipe:
+        """All that fixes the training, as plain values; the data are given with it."""
+        return Recipe(
+            model=self._card,
+            model_options=dict(self._model_options()),
+            data="given",
+            scaling=self._scaling_for(inputs),
+            validation=plain(self.validation_fraction),
+            objective="contrastive-divergence",
+            objective_options=self._objective_options(),
+            epochs=plain(self.n_iter),
+            batch_size=plain(self.batch_size),
+            optimizer="sgd",
+            optimizer_options={"momentum": plain(self.momentum)} if self.momentum else {},
+            learning_rate=plain(self.learning_rate),
+            weight_decay=plain(self.weight_decay),
+            device=self.device,
+            precision="fp32",
+            probe_budget=0.0,
+            seed=seed_of(self.random_state),
+        )
+
+    def _kind(self) -> str:
+        """Kind of the visible units."""
+        return getattr(self, "visible", "binary")
+
+    def _scaling_for(self, inputs: Tensor) -> str:
+        """The scaling that `auto` stands for.
+
+        Raises:
+            InvalidData: No scaling was wanted and binary units cannot take the data.
+        """
+        low, high = inputs.min().item(), inputs.max().item()
+        fits = self._kind() != "binary" or (low >= 0 and high <= 1)
+        if self.scaling == "auto":
+            return "standardise" if self._kind() == "gaussian" else "none" if fits else "min-max"
+        if self.scaling == "none" and not fits:
+            got = f"X: got values from {low:.4g} to {high:.4g}"
+            raise InvalidData(f"{got}; expected numbers from 0 to 1 for binary units; scale X or use scaling='auto'")
+        return self.scaling
+
+    def _keep(self, parts: Parts) -> None:
+        """Keep the trained parts, without the data."""
+        few = parts.train.select(torch.arange(1))
+        data = Dataset("given", few, few, ())
+        self._parts = replace(parts, data=data, train=few, validation=None)
+        self.recipe_, self.model_, self.scaling_ = parts.recipe, parts.model.eval(), parts.scaling
+        self._n_features_out = self._features()
+        self._seed = parts.recipe.seed
+        self._order = stream(self._seed, "order")
+        self._rng = stream(self._seed, "objective", parts.arithmetic.device.type)
+        self._annealed: Annealed | None = None
+
+    def _visible(self, X: Any) -> Tensor:
+        """New data as values of the visible units.
+
+        Raises:
+            InvalidData: Values that they cannot take.
+        """
+        check_is_fitted(self, "model_")
+        visible = self._scaled(tensor_of(self, X, reset=False))
+        self.model_.check(visible, "X")
+        return visible
+
+    def _scaled(self, inputs: Tensor) -> Tensor:
+        """Scaled values on the device; what min-max scaling puts outside of the range it was fitted to is cut off."""
+        scaled = self.scaling_(inputs)
+        clips = self._kind() == "binary" and self.scaling_.spec.startswith("min-max")
+        return scaled.clamp(0, 1) if clips else scaled
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def _log_volume(self) -> float:
+        """Log of how much the scaling shrinks volumes, by which densities in the units of the data are less."""
+        return float(self.scaling_.spread.double().log().sum()) if self._kind() == "gaussian" else 0.0
+
+    def _generator(self, random_state: Any) -> torch.Generator:
+        return torch.Generator(self._parts.arithmetic.device).manual_seed(seed_of(random_state))
+
+
+def _dataset(inputs: Tensor) -> Dataset:
+    """Examples without targets; the test split, which an estimator has no use for, is one of them."""
+    split = Split(inputs, torch.zeros(len(inputs)))
+    return Dataset("given", split, split.select(torch.arange(1)), ())
+
+
+def _expect_finite(number: Tensor) -> None:
+    if not bool(number.isfinite()):
+        raise Diverged(f"loss became {number.item()} in partial_fit; lower the learning rate")

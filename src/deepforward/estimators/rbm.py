@@ -1,0 +1,166 @@
+"""Restricted Boltzmann machines with the surface of scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from deepforward.errors import InvalidOption, ShapeError
+from deepforward.estimators.arrays import plain
+from deepforward.estimators.energy import EnergyEstimator
+from deepforward.metrics.likelihood import pseudo_log_likelihood
+
+
+class RBM(EnergyEstimator):
+    """A restricted Boltzmann machine: features that explain the data, and a likelihood of it.
+
+    Args:
+        n_components: Number of hidden units.
+        visible: Kind of visible units: `binary`, `gaussian` or `softmax`.
+        hidden: Kind of hidden units: `binary` or `relu`.
+        n_categories: Units in a group of softmax visible units: X is one-hot in groups of so many columns.
+        scaling: `auto`: for binary units, X as it is where all of it lies in [0, 1], else `min-max`; for gaussian ones
+            `standardise`; for softmax `none`. `none`, `min-max`, `standardise`, `softmax` are always that. Statistics are those
+            of the training data; what min-max later puts outside of [0, 1] is cut off.
+        k: Gibbs sweeps of a step (CD-k, PCD-k).
+        persistent: Whether chains go on from step to step (PCD) instead of starting at the data (CD).
+        n_chains: Number of persistent chains.
+        temperatures: Above 1: parallel tempering with so many temperatures.
+        centre: Whether the gradient is centred.
+        binarize: How fractions become values of binary units in training: `stochastic`, `threshold` or `none`.
+        sparsity: Activity that each hidden unit should have on average, in (0, 1), or None.
+        learning_rate: Peak rate; it falls linearly to 0 in `fit`, and is constant in `partial_fit`.
+        momentum: Of the optimiser, in [0, 1).
+        weight_decay: L2 penalty.
+        batch_size: Examples a step.
+        n_iter: Passes over the data in `fit`.
+        validation_fraction: Share held out to be scored after each epoch, into `history_`.
+        device: `auto`, `cpu`, `cuda`, ...
+        verbose: Whether progress is shown.
+        random_state: None, a whole number or a `RandomState`.
+
+    Attributes:
+        recipe_, model_, scaling_, history_, n_features_in_: See `EnergyEstimator`.
+
+    Source: Hinton 2002; Tieleman 2008; Melchior, Fischer, Wiskott 2016 (see `deepforward.models.energy.RBM` and
+        `deepforward.objectives.energy.ContrastiveDivergence`).
+    """
+
+    _card: ClassVar[str] = "rbm"
+
+    def __init__(
+        self,
+        n_components: int = 256,
+        *,
+        visible: str = "binary",
+        hidden: str = "binary",
+        n_categories: int = 0,
+        scaling: str = "auto",
+        k: int = 1,
+        persistent: bool = True,
+        n_chains: int = 100,
+        temperatures: int = 1,
+        centre: bool = True,
+        binarize: str = "stochastic",
+        sparsity: float | None = None,
+        learning_rate: float = 0.05,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        batch_size: int = 32,
+        n_iter: int = 30,
+        validation_fraction: float = 0.0,
+        device: str = "auto",
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        self.n_components = n_components
+        self.visible = visible
+        self.hidden = hidden
+        self.n_categories = n_categories
+        self.scaling = scaling
+        self.k = k
+        self.persistent = persistent
+        self.n_chains = n_chains
+        self.temperatures = temperatures
+        self.centre = centre
+        self.binarize = binarize
+        self.sparsity = sparsity
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.n_iter = n_iter
+        self.validation_fraction = validation_fraction
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def _model_options(self) -> Mapping[str, Any]:
+        options = {"hidden": plain(self.n_components), "visible": self.visible, "hidden_kind": self.hidden}
+        return options | {"categories": plain(self.n_categories)}
+
+    def _objective_options(self) -> dict[str, Any]:
+        own = {"temperatures": plain(self.temperatures), "sparsity": plain(self.sparsity)}
+        return super()._objective_options() | own
+
+    def _features(self) -> int:
+        return self.model_.hidden_units.size
+
+    @property
+    def components_(self) -> np.ndarray:
+        """Weights, (n_components, features), as scikit-learn lays them."""
+        return self._fitted().weight.detach().cpu().numpy().T
+
+    @property
+    def intercept_hidden_(self) -> np.ndarray:
+        """Biases of the hidden units."""
+        return self._fitted().hidden_units.bias.detach().cpu().numpy()
+
+    @property
+    def intercept_visible_(self) -> np.ndarray:
+        """Biases of the visible units."""
+        return self._fitted().visible_units.bias.detach().cpu().numpy()
+
+    def inverse_transform(self, X: Any) -> np.ndarray:
+        """Means of the visible units given hidden ones, (examples, features), in the units of the training data.
+
+        Args:
+            X: (examples, n_components) values of the hidden units, for example what `transform` gave.
+
+        Raises:
+            ShapeError: Another number of hidden units.
+        """
+        model = self._fitted()
+        hidden = torch.from_numpy(check_array(X, dtype=np.float32, copy=True)).to(self._parts.arithmetic.device)
+        if hidden.shape[1] != self._n_features_out:
+            raise ShapeError(f"X: got {hidden.shape[1]} columns; expected {self._n_features_out}, as transform gives")
+        with torch.no_grad():
+            visible = model.visible_units.mean(model.down(hidden))
+            return self.scaling_.inverse(visible).cpu().numpy()
+
+    def pseudo_likelihood(self, X: Any, *, exact: bool = True) -> np.ndarray:
+        """Sum over the features of log p(v_i | all others), nats an example: a proxy of log p(v) that needs no log Z.
+
+        Args:
+            X: (examples, features); fractions are rounded to 0 and 1.
+            exact: Take every feature; else one of each example stands for all, which is what scikit-learn's `BernoulliRBM` gives
+                as `score_samples`.
+
+        Raises:
+            InvalidOption: The visible units are not binary.
+        """
+        visible = self._visible(X)
+        if self._kind() != "binary":
+            raise InvalidOption(f"pseudo_likelihood got visible='{self.visible}'; expected binary; use score_samples")
+        rng = self._generator(self._seed)
+        with torch.no_grad():
+            rounded = self.model_.realise(visible, "threshold", rng)
+            return pseudo_log_likelihood(self.model_, rounded, rng, exact=exact).double().cpu().numpy()
+
+    def _fitted(self) -> Any:
+        check_is_fitted(self, "model_")
+        return self.model_

@@ -1,0 +1,90 @@
+"""Layers that are copied with their weights: how the machines of a deep Boltzmann machine are trained one by one."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deepforward.models.energy.bipartite import Bipartite
+from deepforward.models.energy.energy_model import Connection
+from deepforward.models.energy.units import BinaryUnits, Units, realised
+
+
+class CopiedUnits(BinaryUnits):
+    """Sums s of `copies` binary units that share their input and their bias.
+
+    U(s) = -log binomial(copies, s), the number of ways to reach s, so p(s | x) is binomial with probability sigmoid(x + b).
+
+    Args:
+        units: One copy, whose bias is shared.
+        copies: Number of copies.
+    """
+
+    def __init__(self, units: BinaryUnits, copies: int) -> None:
+        super().__init__(units.size)
+        self.copies = copies
+        self.bias, self.base = units.bias, units.base
+
+    def potential(self, values: Float[Tensor, "rows units"]) -> Float[Tensor, " rows"]:
+        """Minus log binomial(copies, s), summed over the units."""
+        n = values.new_tensor(float(self.copies))
+        return (torch.lgamma(values + 1) + torch.lgamma(n - values + 1) - torch.lgamma(n + 1)).sum(1)
+
+    def log_normalizer(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
+        """Sum of copies x log(1 + exp(x + b))."""
+        return self.copies * nn.functional.softplus(inputs + self.bias_at(beta)).sum(1)
+
+    def mean(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, "rows units"]:
+        """Copies x sigmoid(x + b)."""
+        return self.copies * (inputs + self.bias_at(beta)).sigmoid()
+
+    def sample(
+        self, inputs: Float[Tensor, "rows units"], rng: torch.Generator, beta: float | Tensor = 1.0
+    ) -> Float[Tensor, "rows units"]:
+        """The sum of one draw of each copy."""
+        return torch.stack([super(CopiedUnits, self).sample(inputs, rng, beta) for _ in range(self.copies)]).sum(0)
+
+
+class CopiedRBM(Bipartite):
+    """A restricted Boltzmann machine with copies of its layers, all pairs of copies joined by the same weights.
+
+    In the sums s of the visible and t of the hidden copies E = -b·s - c·t - s·W t, so a hidden unit sees all visible copies,
+    p(h | s) = sigmoid(c + s W), and the other way round. Data are one copy; all visible copies show the same.
+
+    Args:
+        weight: W (visible, hidden), shared with whoever owns it.
+        lower: One copy of the visible units, shared.
+        upper: One copy of the hidden units, shared.
+        copies: Number of visible and of hidden copies.
+    """
+
+    connections: tuple[Connection, ...] = (Connection("weight", "visible_units.bias", "hidden_units.bias"),)
+
+    def __init__(self, weight: nn.Parameter, lower: BinaryUnits, upper: BinaryUnits, copies: tuple[int, int]) -> None:
+        super().__init__()
+        self.input_shape = (lower.size,)
+        self.copies = copies
+        self.weight = weight
+        self.visible_units: Units = CopiedUnits(lower, copies[0]) if copies[0] > 1 else lower
+        self.hidden_units: Units = CopiedUnits(upper, copies[1]) if copies[1] > 1 else upper
+
+    def up(self, visible: Float[Tensor, "rows visible"]) -> Float[Tensor, "rows hidden"]:
+        """Input s W of each hidden copy."""
+        return (visible @ self.weight).to(visible.dtype)
+
+    def down(self, hidden: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows visible"]:
+        """Input t W' of each visible copy."""
+        return (hidden @ self.weight.t()).to(hidden.dtype)
+
+    def visible(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch units"]:
+        """Examples flattened, as one copy shows them."""
+        return super().visible(inputs.flatten(1))
+
+    def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
+        """Data made into zeros and ones, and summed over the copies, which all show them."""
+        return self.copies[0] * realised(self.visible_units, visible, how, rng)
+
+    def forward(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch hidden"]:
+        """Means of one copy of the hidden units given the examples: the data of the machine above."""
+        return self.hidden_units.mean(self.up(self.copies[0] * self.visible(inputs))) / self.copies[1]

@@ -1,0 +1,223 @@
+"""Deep belief networks: directed sigmoid layers below a restricted Boltzmann machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deepforward.errors import InvalidOption
+from deepforward.layers.sampling import bernoulli, draw_key
+from deepforward.models.energy.energy_model import State
+from deepforward.models.energy.enumeration import all_states
+from deepforward.models.energy.greedy import greedy_stages
+from deepforward.models.energy.products import fire, mean, moment, product, product_dtype, sigmoid
+from deepforward.models.energy.rbm import RBM
+
+_HIDDEN = (500, 500)
+#: Hidden units between data and top machine up to which the bound is summed over all their states.
+_ENUMERATED = 10
+
+
+class DeepBeliefNetwork(nn.Module):
+    """A deep belief network: p(v, h1, ..., hL) = p(v | h1) ... p(h(L-2) | h(L-1)) p_top(h(L-1), hL).
+
+    The top two layers are a restricted Boltzmann machine; below it p(h(k)_i = 1 | h(k+1)) = sigmoid(b_i + (W h(k+1))_i).
+    Inference is by a factorial pass of recognition upwards, q(h(k+1)_j = 1 | h(k)) = sigmoid(r_j + (h(k) R)_j). Greedy training
+    makes each layer a machine of its own (`stack`), with R = W and r its hidden biases; fine-tuning gives recognition weights
+    of their own (`untie`).
+
+    Args:
+        input_shape: Shape of one example, values in [0, 1]; flattened.
+        hidden: Units of each hidden layer from the lowest up.
+        weight_scale: Standard deviation of the first weights.
+        bound_samples: Passes of recognition that `log_unnormalised` averages for each example.
+
+    Raises:
+        InvalidOption: No hidden layer, or a number out of range.
+
+    Source:
+        Hinton, Osindero, Teh 2006, A fast learning algorithm for deep belief nets, Neural Computation 18; the bound and its
+        estimate: Salakhutdinov and Murray 2008, On the quantitative analysis of deep belief networks.
+    """
+
+    is_bound: ClassVar[bool] = True
+    tied: Tensor
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        *,
+        hidden: Sequence[int] = _HIDDEN,
+        weight_scale: float = 0.01,
+        bound_samples: int = 10,
+    ) -> None:
+        super().__init__()
+        if bound_samples < 1:
+            raise InvalidOption(f"deep belief network got bound_samples={bound_samples}; expected at least 1")
+        self.input_shape = tuple(input_shape)
+        self.bound_samples = bound_samples
+        self.stack = machines("deep belief network", input_shape, hidden, weight_scale)
+        self.recognition = nn.ModuleList(Recognition(machine) for machine in self.lower)
+        self.register_buffer("tied", torch.tensor(True))
+
+    @property
+    def top(self) -> RBM:
+        """The restricted Boltzmann machine at the top."""
+        return self._machines[-1]
+
+    @property
+    def lower(self) -> list[RBM]:
+        """The machines below it, whose weights are those of the directed layers."""
+        return self._machines[:-1]
+
+    @property
+    def bf16_products(self) -> bool:
+        """Zeros and ones are exact in bf16."""
+        return True
+
+    # Data.
+
+    def visible(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch units"]:
+        """Examples flattened to visible units."""
+        return self._bottom.visible(inputs)
+
+    def check(self, visible: Float[Tensor, "batch units"], what: str = "data") -> None:
+        """Refuse values outside [0, 1]."""
+        self._bottom.check(visible, what)
+
+    def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
+        """Data made into zeros and ones (see `units.realised`)."""
+        return self._bottom.realise(visible, how, rng)
+
+    @torch.no_grad()
+    def prepare(self, visible: Float[Tensor, "batch units"]) -> None:
+        """Biases of the visible units, unless learnt before, and the tempering base of each layer at its statistics."""
+        self._bottom.prepare(visible)
+        for machine, above in pairwise(self._machines):
+            visible = machine.activity(visible)
+            above.visible_units.fit_base(visible)
+
+    # Recognition and generation.
+
+    def tie(self) -> None:
+        """Make the recognition weights those of the stack again."""
+        self.tied.fill_(True)
+
+    def untie(self) -> None:
+        """Give recognition weights of its own to each directed layer, which begin as those of the stack; once."""
+        if self.tied:
+            for machine, recognition in zip(self.lower, self.recognition, strict=True):
+                recognition.copy_from(machine)  # type: ignore[operator]
+            self.tied.fill_(False)
+
+    def mirror(self, layer: int) -> None:
+        """Make a layer the one below it upside down, W = W(below)' with its biases exchanged: the bound stays as it was.
+
+        Raises:
+            InvalidOption: It has not the same sizes upside down.
+        """
+        if not 0 < layer < len(self.stack):
+            raise InvalidOption(f"mirror got layer {layer}; expected 1 to {len(self.stack) - 1}")
+        below, above = self._machines[layer - 1], self._machines[layer]
+        if below.weight.t().shape != above.weight.shape:
+            raise InvalidOption(
+                f"layer {layer} has weights {tuple(above.weight.shape)}; expected those of layer {layer - 1} upside down, "
+                f"{tuple(below.weight.t().shape)}; choose hidden sizes that repeat"
+            )
+        with torch.no_grad():
+            above.weight.copy_(below.weight.t())
+            above.visible_units.bias.copy_(below.hidden_units.bias)
+            above.hidden_units.bias.copy_(below.visible_units.bias)
+
+    def forward(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch hidden"]:
+        """Means of the top hidden units given the examples: the features."""
+        return self.up(self.visible(inputs))
+
+    def up(self, visible: Float[Tensor, "rows visible"]) -> Float[Tensor, "rows hidden"]:
+        """Means of the top hidden units, each layer given the means of the one below."""
+        return self._means(visible)[-1]
+
+    @torch.no_grad()
+    def clamp(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> State:
+        """Data, and the means of all hidden layers, each given the means of the one below."""
+        return self._means(visible)
+
+    @torch.no_grad()
+    def recognise(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> State:
+        """Draws (v, h1, ..., h(L-1)) of recognition, from data up to the visible units of the top machine."""
+        state = [visible.to(product_dtype(visible))]
+        for number in range(len(self.lower)):
+            weight, bias = self._recognition(number)
+            state.append(fire(product(state[-1], weight.detach().to(state[-1].dtype)), bias, rng)[0])
+        return tuple(state)
+
+    @torch.no_grad()
+    def generate(self, values: Float[Tensor, "rows units"], rng: torch.Generator, means: bool = False) -> State:
+        """Draws (v, h1, ..., h(L-1)) of one ancestral pass down from visible units of the top machine.
+
+        Args:
+            values: Visible units of the top machine, h(L-1).
+            rng: Draws.
+            means: Leave the visible units of the network, v, at their means.
+        """
+        state = [values.to(product_dtype(values))]
+        for number, machine in reversed(list(enumerate(self.lower))):
+            inputs = product(state[0], machine.weight.detach().t().to(state[0].dtype))
+            bias = machine.visible_units.bias
+            state.insert(0, sigmoid(inputs, bias) if means and number == 0 else fire(inputs, bias, rng)[0])
+        return tuple(state)
+
+    # Sampling, as of any energy-based model: a state is (v, h1, ..., hL).
+
+    @torch.no_grad()
+    def start(self, count: int, rng: torch.Generator) -> State:
+        """`count` chains of independent units at the top, and a pass down from them."""
+        return self._descended(self.top.start(count, rng), rng)
+
+    @torch.no_grad()
+    def advance(self, state: State, rng: torch.Generator, steps: int = 1) -> State:
+        """`steps` sweeps of Gibbs sampling in the top machine, then one pass down."""
+        return self._descended(self.top.advance((state[-2], state[-1]), rng, steps), rng)
+
+    @torch.no_grad()
+    def mean_visible(self, state: State) -> Float[Tensor, "rows units"]:
+        """Means of the visible units given the first hidden layer."""
+        return self._bottom.visible_units.mean(self._bottom.down(state[1].to(self._bottom.weight.dtype)))
+
+    if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in hidden):
+        raise InvalidOption(
+            f"{model} got hidden={list(hidden)}; expected whole numbers of at least 1, for example {list(example)}"
+        )
+    return tuple(hidden)
+
+
+def pretraining(recipe: Any) -> tuple[dict[str, Any], ...]:
+    """Greedy training of one layer after another by contrastive divergence, as long each as the fine-tuning that follows.
+
+    Args:
+        recipe: A complete recipe of a deep belief network.
+    """
+    hidden = recipe.model_options.get("hidden", _HIDDEN)
+    return greedy_stages(len(hidden), epochs=recipe.epochs, ais_chains=recipe.objective_options.get("ais_chains", 100))
+
+
+def _entropy(inputs: Tensor) -> Tensor:
+    """Entropy of binary units whose log-odds are given, summed, nats."""
+    return (F.softplus(inputs) - inputs * inputs.sigmoid()).sum(1)
+
+
+def _log_bernoulli(values: Tensor, inputs: Tensor) -> Tensor:
+    """Log-probability of binary values whose log-odds are given, summed, nats."""
+    return (values * inputs - F.softplus(inputs)).sum(1)
+
+
+def _log_bernoulli_of_all(states: Tensor, inputs: Tensor) -> Tensor:
+    """(rows, states): log-probability of each state under the log-odds of each row, nats."""
+    return inputs @ states.t() - F.softplus(inputs).sum(1, keepdim=True)

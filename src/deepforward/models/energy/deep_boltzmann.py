@@ -1,0 +1,368 @@
+"""Deep Boltzmann machines: undirected layers, each connected to its neighbours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deepforward.errors import InvalidOption
+from deepforward.layers.sampling import bernoulli, draw_key
+from deepforward.layers.shapes import expect_inputs
+from deepforward.models.energy.copies import CopiedRBM
+from deepforward.models.energy.deep_belief import layer_sizes
+from deepforward.models.energy.energy_model import Connection, EnergyModel, State
+from deepforward.models.energy.enumeration import all_states
+from deepforward.models.energy.greedy import greedy_stages
+from deepforward.models.energy.products import fire, mean, moment_gap, product, product_dtype, sigmoid
+from deepforward.models.energy.units import BinaryUnits, realised
+
+_HIDDEN = (500, 1000)
+#: Sweeps and tolerance of the mean field that `log_unnormalised` is computed from; training may stop earlier.
+_BOUND_SWEEPS, _BOUND_TOLERANCE = 100, 1e-5
+
+
+class DeepBoltzmannMachine(EnergyModel):
+    """A deep Boltzmann machine: E(v, h1, ..., hL) = -v·W1 h1 - h1·W2 h2 - ... - b·v - c1·h1 - ..., all units binary.
+
+    Even layers (v, h2, ...) are independent of each other given the odd ones (h1, h3, ...), and the other way round, so that
+    Gibbs sampling alternates between the two sides. The posterior has no closed form; a mean field approximates it, and gives a
+    lower bound of log p(v). Products of a training step under autocast are rounded to bf16.
+
+    The tempered model of inverse temperature beta has its weights multiplied by beta, and biases beta b + (1 - beta) base.
+
+    Args:
+        input_shape: Shape of one example, values in [0, 1]; flattened.
+        hidden: Units of each hidden layer from the lowest up, at least two layers.
+        mean_field_steps: Most sweeps of the mean field in training.
+        mean_field_tolerance: Change of a mean at which it stops before.
+        weight_scale: Standard deviation of the first weights.
+
+    Raises:
+        InvalidOption: Fewer than two hidden layers, or a number out of range.
+
+    Source:
+        Salakhutdinov and Hinton 2009, Deep Boltzmann machines, AISTATS.
+    """
+
+    is_bound: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        *,
+        hidden: Sequence[int] = _HIDDEN,
+        mean_field_steps: int = 10,
+        mean_field_tolerance: float = 1e-3,
+        weight_scale: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if mean_field_steps < 1 or not mean_field_tolerance >= 0 or not weight_scale >= 0:
+            raise InvalidOption(
+                f"deep Boltzmann machine got mean_field_steps={mean_field_steps}, mean_field_tolerance={mean_field_tolerance}, "
+                f"weight_scale={weight_scale}; expected at least 1, 0 and 0"
+            )
+        self.input_shape = tuple(input_shape)
+        self.mean_field_steps, self.mean_field_tolerance = mean_field_steps, mean_field_tolerance
+        sizes = (math.prod(input_shape), *layer_sizes("deep Boltzmann machine", hidden, least=2))
+        self.layers = nn.ModuleList(BinaryUnits(size) for size in sizes)
+        self.weights = nn.ParameterList(torch.randn(below, above) * weight_scale for below, above in pairwise(sizes))
+        self.connections = tuple(
+            Connection(f"weights.{k}", f"layers.{k}.bias", f"layers.{k + 1}.bias") for k in range(len(sizes) - 1)
+        )
+
+    @property
+    def bf16_products(self) -> bool:
+        """Zeros and ones are exact in bf16."""
+        return True
+
+    @property
+    def stack(self) -> list[CopiedRBM]:
+        """The machines by which the layers are trained one after another, on the parameters of this one.
+
+        What a unit of an inner layer will receive from two sides, it here receives from one, twice: a layer is copied in the
+        machine whose other layer has one more neighbour. So the weights of each machine are right in the whole.
+        """
+        units, last = self._units, len(self.weights) - 1
+        return [
+            CopiedRBM(weight, units[k], units[k + 1], (2 if k < last else 1, 2 if k > 0 else 1))
+            for k, weight in enumerate(self.weights)
+        ]
+
+    # Data.
+
+    def visible(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch units"]:
+        """Examples flattened to visible units."""
+        expect_inputs("layers.0", inputs, self.input_shape)
+        return inputs.flatten(1)
+
+    def check(self, visible: Float[Tensor, "batch units"], what: str = "data") -> None:
+        """Refuse values outside [0, 1]."""
+        self._units[0].check(visible, what)
+
+    def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
+        """Data made into zeros and ones (see `units.realised`)."""
+        return realised(self._units[0], visible, how, rng)
+
+    @torch.no_grad()
+    def prepare(self, visible: Float[Tensor, "batch units"]) -> None:
+        """Base and, unless they were learnt before, visible biases at the statistics of the data."""
+        self._units[0].fit_base(visible)
+        if not self._units[0].bias.any():
+            self._units[0].bias.copy_(self._units[0].base)
+
+    # The posterior.
+
+    def mean_field(
+        self, visible: Float[Tensor, "batch units"], steps: int | None = None, tolerance: float | None = None
+    ) -> tuple[State, float]:
+        """(data and means of all hidden layers, largest change of a mean in the last sweep).
+
+        The means approach the fixed point of m(k) = sigmoid(c(k) + m(k-1) W(k) + m(k+1) W(k+1)'). A sweep sets first the odd
+        layers, then the even ones, so that none worsens the bound. It begins with a pass up that doubles what comes from below.
+
+        Args:
+            visible: Data.
+            steps: Most sweeps; default: those of the model.
+            tolerance: Change at which to stop; default: that of the model.
+        """
+        tolerance = self.mean_field_tolerance if tolerance is None else tolerance
+        weights, last = self._weights(visible), len(self.weights)
+        visible = visible.to(weights[0].dtype)
+        given = product(visible, weights[0])  # data stand still, and so does what the first hidden layer receives from them
+        state = [visible, sigmoid(2 * given, self._units[1].bias)]
+        for k in range(2, last + 1):
+            inputs = product(state[k - 1], weights[k - 1])
+            state.append(sigmoid(inputs if k == last else 2 * inputs, self._units[k].bias))
+        residual = math.inf
+        for _ in range(self.mean_field_steps if steps is None else steps):
+            before = state[1:]
+            for k in (*range(1, last + 1, 2), *range(2, last + 1, 2)):
+                state[k] = sigmoid(self._inputs(state, k, weights, given), self._units[k].bias)
+            with torch.no_grad():
+                residual = max(float((new - old).abs().max()) for new, old in zip(state[1:], before, strict=True))
+            if residual <= tolerance:
+                break
+        return tuple(state), residual
+
+    def forward(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch hidden"]:
+        """Mean field of the top hidden layer given the examples: the features."""
+        return self.mean_field(self.visible(inputs))[0][-1].to(inputs.dtype)
+
+    @torch.no_grad()
+    def clamp(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> State:
+        """Data, and the mean field of the hidden units given them."""
+        return self.mean_field(visible)[0]
+
+    @torch.no_grad()
+    def begin_at(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> State:
+        """Data, and hidden units drawn from the mean field given them."""
+        return self.observe(visible, rng)[1]
+
+    @torch.no_grad()
+    def observe(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> tuple[State, State]:
+        """The mean field, and chains drawn from it."""
+        data = self.mean_field(visible)[0]
+        return data, (data[0], *(bernoulli(means, draw_key(rng)) for means in data[1:]))
+
+    # Chains.
+
+    def energy(self, state: State) -> Float[Tensor, " rows"]:
+        """E(v, h1, ..., hL), nats."""
+        own = sum((units.energy(values) for units, values in zip(self._units, state, strict=True)), state[0].new_zeros(()))
+        pairs = zip(self.weights, pairwise(state), strict=True)
+        return own - sum(((below @ weight * above).sum(1) for weight, (below, above) in pairs), state[0].new_zeros(()))
+
+    @torch.no_grad()
+    def start(self, count: int, rng: torch.Generator) -> State:
+        """Chains of independent units."""
+        return tuple(units.sample(units.base.new_zeros(count, units.size), rng, 0.0) for units in self._units)
+
+    @torch.no_grad()
+    def advance(self, state: State, rng: torch.Generator, steps: int = 1, beta: float | Tensor = 1.0) -> State:
+        """Odd layers given the even ones, then even ones given these, `steps` times."""
+        weights = list(self.weights)
+        values = [layer.to(weights[0].dtype) for layer in state]
+        for _ in range(steps):
+            for k in (*self._odd, *self._even):
+                values[k] = self._units[k].sample(beta * self._inputs(values, k, weights), rng, beta)
+        return tuple(values)
+
+    @torch.no_grad()
+    def expected(self, state: State) -> State:
+        """Odd layers as they are, even ones at their means given these."""
+        weights = list(self.weights)
+        even = {k: self._units[k].mean(self._inputs(state, k, weights)) for k in self._even}
+        return tuple(even.get(k, values) for k, values in enumerate(state))
+
+    @torch.no_grad()
+    def dream(self, state: State, rng: torch.Generator, steps: int = 1) -> tuple[State, State]:
+        """(`expected`, drawn) states of the chains `steps` sweeps later; a product is taken once for both."""
+        weights = self._weights(state[0])
+        values = [layer.to(weights[0].dtype) for layer in state]
+        expected = list(values)
+        for step in range(steps):
+            for k in (*self._odd, *self._even):
+                is_last = step + 1 == steps and k % 2 == 0
+                inputs = self._inputs(values, k, weights)
+                values[k], expected[k] = fire(inputs, self._units[k].bias, rng, means=is_last)
+        return tuple(expected), tuple(values)
+
+    @torch.no_grad()
+    def mean_visible(self, state: State) -> Float[Tensor, "rows units"]:
+        """Means of the visible units given the first hidden layer."""
+        return self._units[0].mean(state[1].to(self.weights[0].dtype) @ self.weights[0].t())
+
+    @torch.no_grad()
+    def gap_gradients(self, data: State, chains: State) -> Mapping[str, Tensor]:
+        """Gradient of `gap`: moments of neighbouring layers over the chains minus those over the data, with the sign of -E."""
+        gradients = {}
+        for k in range(len(self.weights)):
+            gradients[f"weights.{k}"] = moment_gap((data[k], data[k + 1]), (chains[k], chains[k + 1]))
+        for k in range(len(self.layers)):
+            gradients[f"layers.{k}.bias"] = mean(chains[k]) - mean(data[k])
+        return gradients
+
+    # Likelihood.
+
+    def log_unnormalised(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> Float[Tensor, " batch"]:
+        """A lower bound of log p(v) + log Z, by the mean field, nats: -E of the means plus their entropy."""
+        return self.bound(self.mean_field(visible, _BOUND_SWEEPS, _BOUND_TOLERANCE)[0])
+
+    def bound(self, state: State) -> Float[Tensor, " batch"]:
+        """The bound of log p(v) + log Z that means of independent hidden units give, nats.
+
+        Args:
+            state: Data, and means in [0, 1] of all hidden layers.
+        """
+        means = torch.cat(state[1:], 1)
+        return (torch.special.entr(means) + torch.special.entr(1 - means)).sum(1) - self.energy(state)
+
+    @torch.no_grad()
+    def exact_log_probability(self, visible: Float[Tensor, "batch units"]) -> Float[Tensor, " batch"]:
+        """Log p(v), by enumeration of the odd layers, nats.
+
+        Raises:
+            TooLarge: There are too many states.
+        """
+        first = visible @ self.weights[0]
+        parts = []
+        for values in self._states(self._odd):
+            rest = -sum((self._units[k].energy(values[k]) for k in self._odd), visible.new_zeros(()))
+            hidden = [self._units[k].log_normalizer(self._inputs(values, k, list(self.weights))) for k in self._even[1:]]
+            parts.append((first @ values[1].t() + rest + sum(hidden, visible.new_zeros(()))).double().logsumexp(1))
+        return torch.stack(parts).logsumexp(0) - self._units[0].energy(visible) - self.log_partition()
+
+    @torch.no_grad()
+    def log_partition(self) -> float:
+        """Log Z by enumeration of the odd or the even layers, whichever have fewer units, nats.
+
+        Raises:
+            TooLarge: They have too many.
+        """
+        sides = (self._even, self._odd)
+        side, other = sorted(sides, key=lambda layers: sum(self._units[k].size for k in layers))
+        weights, parts = list(self.weights), []
+        for values in self._states(side):
+            logs = [self._units[k].log_normalizer(self._inputs(values, k, weights)).double() for k in other]
+            logs += [-self._units[k].energy(values[k]).double() for k in side]
+            parts.append(torch.stack(logs).sum(0))
+        return float(torch.cat(parts).logsumexp(0))
+
+    # Annealed importance sampling moves the odd layers, side by side in one tensor; the even ones are summed out.
+
+    @torch.no_grad()
+    def annealing_start(self, count: int, rng: torch.Generator) -> Float[Tensor, "count odd"]:
+        """Odd layers of `count` chains at beta = 0."""
+        return torch.cat(self.start(count, rng)[1::2], 1)
+
+    @torch.no_grad()
+    def log_base_partition(self) -> Tensor:
+        """Log Z at beta = 0, nats."""
+        logs = [units.log_normalizer(units.base.new_zeros(1, units.size), 0.0)[0].double() for units in self._units]
+        return torch.stack(logs).sum()
+
+    @torch.no_grad()
+    def anneal(self, values: Tensor, low: float, high: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(log p*_high - log p*_low of the odd layers, a draw from a transition that leaves p_high invariant), p* unnormalised.
+
+        Args:
+            values: Present odd layers (chains, units).
+            low: Inverse temperature that they were drawn at.
+            high: The next one.
+            rng: Draws.
+        """
+        weights, layers = list(self.weights), self._split(values, self._odd)
+        ratio = values.new_zeros(len(values), dtype=torch.float64)
+        for k in self._odd:
+            slope = (high - low) * (self._units[k].bias - self._units[k].base)
+            ratio += (layers[k] * slope).sum(1, dtype=torch.float64)
+        for k in self._even:
+            inputs, units = self._inputs(layers, k, weights), self._units[k]
+            ratio += units.log_normalizer(high * inputs, high).double() - units.log_normalizer(low * inputs, low).double()
+            layers[k] = units.sample(high * inputs, rng, high)
+        drawn = [self._units[k].sample(high * self._inputs(layers, k, weights), rng, high) for k in self._odd]
+        return ratio, torch.cat(drawn, 1)
+
+    # What the methods above share.
+
+    @property
+    def _units(self) -> list[BinaryUnits]:
+        return list(self.layers)  # type: ignore[arg-type]
+
+    @property
+    def _even(self) -> range:
+        return range(0, len(self.layers), 2)
+
+    @property
+    def _odd(self) -> range:
+        return range(1, len(self.layers), 2)
+
+    def _weights(self, like: Tensor) -> list[Tensor]:
+        """Weights in the format of the products of a training step."""
+        if torch.is_grad_enabled():
+            return list(self.weights)
+        return [weight.detach().to(product_dtype(like)) for weight in self.weights]
+
+    def _inputs(
+        self,
+        values: Mapping[int, Tensor] | Sequence[Tensor],
+        layer: int,
+        weights: Sequence[Tensor],
+        below: Tensor | None = None,
+    ) -> Tensor:
+        """What a layer receives from its neighbours, without its bias; `below`, if given, is the part from the lower one."""
+        if layer == 1 and below is not None:
+            from_below: Tensor | None = below
+        else:
+            from_below = product(values[layer - 1], weights[layer - 1]) if layer else None
+        if layer == len(weights):
+            assert from_below is not None
+            return from_below
+        from_above = product(values[layer + 1], weights[layer].t())
+        return from_above if from_below is None else from_above + from_below
+
+    def _states(self, side: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+        """All states of the layers of one side, in chunks, by layer."""
+        sizes = [self._units[k].size for k in side]
+        work = sum(weight.numel() for weight in self.weights)
+        for states in all_states(sum(sizes), work, self.weights[0]):
+            yield self._split(states, side)
+
+    def _split(self, values: Tensor, side: Sequence[int]) -> dict[int, Tensor]:
+        return dict(zip(side, values.split([self._units[k].size for k in side], 1), strict=True))
+
+
+def pretraining(recipe: Any) -> tuple[dict[str, Any], ...]:
+    """Greedy training of one layer after another, with copies of those that the whole machine reaches from both sides.
+
+    Args:
+        recipe: A complete recipe of a deep Boltzmann machine.
+    """
+    hidden = recipe.model_options.get("hidden", _HIDDEN)
+    return greedy_stages(len(hidden), epochs=recipe.epochs)

@@ -1,0 +1,64 @@
+"""Products of a training step, rounded where autocast asks for it, and averages, which are not."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deepforward.layers.sampling import draw_key, sample_sigmoid
+
+
+def product_dtype(values: Tensor) -> torch.dtype:
+    """The format of products with `values`: float64 if they are, that of autocast inside it, else float32."""
+    device = values.device.type
+    if values.dtype == torch.float64:
+        return torch.float64
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """A b in the format that both have, whatever autocast says."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b
+
+
+def mean(values: Float[Tensor, "rows units"]) -> Float[Tensor, " units"]:
+    """Mean over the rows, at least in float32."""
+    return values.sum(0, dtype=_wide(values)) / len(values)
+
+
+def moment(lower: Float[Tensor, "rows lower"], upper: Float[Tensor, "rows upper"]) -> Float[Tensor, "lower upper"]:
+    """Mean over the rows of the products of lower and upper values, at least in float32."""
+    return product(lower.t(), upper.to(lower.dtype)).to(_wide(lower)).div_(len(lower))
+
+
+def moment_gap(data: tuple[Tensor, Tensor], chains: tuple[Tensor, Tensor]) -> Float[Tensor, "lower upper"]:
+    """`moment` of the chains minus that of the data, each (lower values, upper values), in one product."""
+    (lower, upper), (dreamt, dreaming), rows = data, chains, len(chains[0])
+    kind = product_dtype(dreamt)
+    stacked = torch.cat((dreaming.to(kind), upper.to(kind) * (-rows / len(upper))))
+    return product(torch.cat((dreamt.to(kind), lower.to(kind))).t(), stacked).to(_wide(dreamt)).div_(rows)
+
+
+def fire(
+    inputs: Float[Tensor, "rows units"], bias: Float[Tensor, " units"], rng: torch.Generator, *, means: bool = False
+) -> tuple[Float[Tensor, "rows units"], Float[Tensor, "rows units"]]:
+    """(draws, means) of binary units with these inputs, in their format; unless means are asked for, draws stand for them."""
+    drawn = torch.empty_like(inputs)
+    probabilities = torch.empty_like(inputs) if means else None
+    sample_sigmoid(inputs, bias.detach(), draw_key(rng), probabilities=probabilities, samples=drawn)
+    return drawn, drawn if probabilities is None else probabilities
+
+
+def sigmoid(inputs: Float[Tensor, "rows units"], bias: Float[Tensor, " units"]) -> Float[Tensor, "rows units"]:
+    """Means of binary units with these inputs, in their format; differentiable where gradients are taken."""
+    if torch.is_grad_enabled():
+        return (inputs + bias).sigmoid().to(inputs.dtype)
+    means = torch.empty_like(inputs)
+    sample_sigmoid(inputs, bias, None, probabilities=means)
+    return means
+
+
+def _wide(values: Tensor) -> torch.dtype:
+    return torch.float64 if values.dtype == torch.float64 else torch.float32
