@@ -66,6 +66,12 @@ def unavailable(name: str, peer_name: str, reason: str) -> Row:
     }
 
 
+def stated(name: str, ours: float, peer: float | None, peer_name: str, unit: str, *, reason: str, **more: Any) -> Row:
+    """A row of numbers whose ratio means nothing, such as likelihoods; `more` are further numbers of it."""
+    return {"name": name, "ours": ours, "peer": peer, "peer_name": peer_name, "unit": unit, "ratio": None, "n": 1,
+            "reason": reason, **more}  # fmt: skip
+
+
 def arguments(description: str) -> argparse.Namespace:
     """`--quick` and `--json FILE`, the same for every benchmark."""
     parser = argparse.ArgumentParser(description=description)
@@ -78,6 +84,10 @@ def publish(question: str, rows: Sequence[Row], json_file: Path | None) -> None:
     """Print the rows and, if asked, write them with the machine, the versions and the command."""
     print(f"\n{question}")
     for row in rows:
+        if row["ratio"] is None and row["ours"] is not None:
+            peer = "" if row["peer"] is None else f"{row['peer_name']} {row['peer']:.4g}   "
+            print(f"  {row['name']:<34} {row['ours']:10.4g} {row['unit']:<12} {peer}{row['reason']}")
+            continue
         if row["ratio"] is None:
             print(f"  {row['name']:<34} against {row['peer_name']}: not measured, {row['reason']}")
             continue

@@ -205,7 +205,7 @@ def test_the_normaliser_of_binary_units_leaves_out_no_exponential(x):
 
 
 def test_the_kernel_and_autograd_agree_on_the_normaliser():
-    """The fast path (float32, no gradient) against float64: 1e-7 a unit is the kernel's promise, rounding of inputs the same."""
+    """The fast path (float32, no gradient) against float64: the kernel promises 1e-7 a unit."""
     units = BinaryUnits(300)
     inputs = 5 * torch.randn(20, 300, generator=generator())
     with torch.no_grad():

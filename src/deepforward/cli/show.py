@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deepforward.report.measures import measures
+from deepforward.report.measures import Measure, measures
 from deepforward.report.plain import counted
 
 if TYPE_CHECKING:
@@ -33,8 +34,15 @@ def run(run: Run) -> None:
     if has_units:
         metrics.add_column("unit")
     for m in found:
-        metrics.add_row(m.name, f"{m.value:.4f}", *[m.range()] * has_intervals, *[m.unit] * has_units)
+        metrics.add_row(m.name, f"{m.value:.4f}", *[_interval(m)] * has_intervals, *[m.unit] * has_units)
     console().print(metrics)
+
+
+def _interval(measure: Measure) -> str:
+    if measure.interval is None or measure.is_exact:
+        return measure.range()
+    low, high = ("" if math.isnan(end) else f"{end:.4f}" for end in measure.interval)
+    return f"{low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}"
 
 
 def diagnosis(diagnosis: Diagnosis) -> None:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from deepforward.models.energy.units import BinaryUnits, GaussianUnits, SoftmaxUnits, Units, realised
+
+#: Objectives whose chance level is a negative log-likelihood: that of independent units.
+LIKELIHOODS = ("contrastive-divergence", "exact-likelihood", "up-down")
+
+
+class Span(NamedTuple):
+    """Between which losses a model moves.
+
+    Attributes:
+        chance: What a model reaches that ignores how its inputs hang together.
+        floor: What no model can go below.
+    """
+
+    chance: float
+    floor: float
 
 
 def chance_level(objective: str, options: Mapping[str, Any], targets: Tensor) -> float | None:
@@ -33,3 +51,41 @@ def chance_level(objective: str, options: Mapping[str, Any], targets: Tensor) ->
         return float(torch.special.entr(p).sum())
     span = options.get("high", 1.0) - options.get("low", -1.0)
     return float(span**2 * (p * (1 - p)).mean())
+
+
+def likelihood_span(model: nn.Module, binarize: str, inputs: Tensor) -> Span | None:
+    """Negative log-likelihood of independent units fitted to the data, and the least that any model of such units has.
+
+    - Binary units with values drawn from x in [0, 1]: chance is the sum over the units of H(mean x), H(p) = -p log p - (1 - p)
+      log(1 - p): the cross-entropy in expectation over the draws. A draw carries the noise H(x) of its own, which no model foretells:
+      the floor is the mean over the examples of the sum of H(x), and chance - floor is what pixels tell about each other. With
+      `none`, x itself stands for the draw: log p is convex in x, so both bounds hold for it, too. `threshold` leaves no noise.
+    - Softmax units: the same with H = -sum p log p over each group.
+    - Gaussian units of precision 1: chance is the sum of (log 2 pi + variance) / 2, and the density of a mixture of such
+      normals is nowhere above that of one at its mean, so the floor is the sum of (log 2 pi) / 2. What lies between is half the
+      variance. A precision that is learnt has no floor, since a density may grow without end.
+
+    Args:
+        model: The built model; its visible units tell of what kind the values are.
+        binarize: How data become values of the visible units (option of the objective).
+        inputs: Scaled training examples.
+
+    Returns:
+        Both in nats an example, or None where the visible units are of another kind.
+    """
+    units = getattr(model, "visible_units", None) or next((m for m in model.modules() if isinstance(m, Units)), None)
+    values = inputs.flatten(1).double()
+    if type(units) is GaussianUnits and not units.log_precision.requires_grad:
+        constant = 0.5 * math.log(2 * math.pi) * values.shape[1]
+        return Span(constant + 0.5 * float(values.var(0, correction=0).sum()), constant)
+    if type(units) not in (BinaryUnits, SoftmaxUnits) or values.shape[1] != units.size:
+        return None
+    if binarize == "threshold":
+        values = realised(units, values, binarize, torch.Generator())  # nothing is drawn
+    chance, noise = (_entropy(units, p).sum(1) for p in (values.mean(0, keepdim=True), values))
+    return Span(float(chance.mean()), float(noise.mean()))
+
+
+def _entropy(units: Units, p: Tensor) -> Tensor:
+    """Entropy of each value's own part, nats: of both outcomes of a binary unit, of one category of a softmax unit."""
+    return torch.special.entr(p) + (torch.special.entr(1 - p) if type(units) is BinaryUnits else 0.0)

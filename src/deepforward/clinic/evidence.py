@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -11,35 +13,64 @@ import torch
 from torch import Tensor, nn
 
 from deepforward import catalogue
-from deepforward.clinic.chance import chance_level
+from deepforward.clinic.chance import LIKELIHOODS, Span, chance_level, likelihood_span
 from deepforward.clinic.finding import Evidence
 from deepforward.data import Batch, Dataset, Scaling, load
 from deepforward.data.checks import check_labels
 from deepforward.engine import Run
-from deepforward.engine.assembly import check_shapes
+from deepforward.engine.assembly import build_model, check_shapes
 from deepforward.engine.batches import draw_batches
+from deepforward.engine.randomness import isolated
 from deepforward.errors import DeepforwardError, InvalidData, InvalidModel
 from deepforward.instruments import examine, locate_nonfinite
 from deepforward.instruments.left_as_found import left_as_found
+from deepforward.objectives import Objective
 
 #: Examples that are looked at to see how the inputs are scaled.
 _SAMPLE = 1024
+
+#: Training examples whose rates give the chance level of a likelihood.
+_FITTED = 10_000
 
 
 def evidence_of(run: Run, twin: Evidence | None = None) -> Evidence:
     """What a run left in its folder, finished or not."""
     recipe, train = run.recipe, run.data.train
     scaling = Scaling.fit(recipe.scaling or "none", train.inputs)
-    objective = recipe.objective or ""
+    objective = catalogue.load("objectives", recipe.objective or "")
+    span = _span(run, scaling)
     return Evidence(
         readings=run.readings,
         history=run.history,
         recipe=asdict(recipe),
-        descends=catalogue.load("objectives", objective).descends,
-        chance=chance_level(objective, recipe.objective_options, train.targets),
+        descends=objective.descends,
+        chance=span.chance if span is not None else None,
+        floor=span.floor if span is not None else 0.0,
+        reached=None if objective.descends else _reached(run, objective),
         input_scale=_scale(scaling(train.inputs[:_SAMPLE])),
         twin=twin,
     )
+
+
+def _span(run: Run, scaling: Scaling) -> Span | None:
+    """Chance level and floor of a run's objective, from its training split."""
+    recipe, train = run.recipe, run.data.train
+    if recipe.objective not in LIKELIHOODS:
+        chance = chance_level(recipe.objective or "", recipe.objective_options, train.targets)
+        return None if chance is None else Span(chance, 0.0)
+    with isolated(recipe.seed, torch.device("cpu")):
+        model = build_model(recipe.model, recipe.model_options, run.data.shape, None)
+    inputs = scaling(train.inputs[torch.linspace(0, len(train) - 1, min(len(train), _FITTED)).long()])
+    return likelihood_span(model, recipe.objective_options.get("binarize", "stochastic"), inputs)
+
+
+def _reached(run: Run, objective: type[Objective]) -> float | None:
+    """What the metric that an objective declares tells of a run that has ended, as a loss; of validation examples only."""
+    if run.result.get("status") == "diverged":
+        return math.nan
+    names = (f"validation/{objective.metric}", f"validation/{objective.metric}_bound")
+    found = next((run.metrics[name] for name in names if name in run.metrics), None)
+    return None if found is None else -found if objective.maximize else found
 
 
 def probe_module(
@@ -73,6 +104,9 @@ def probe_module(
     training_signal = catalogue.load("objectives", objective)()
     like = next(module.parameters(), inputs)
     device, inputs = like.device, inputs.to(like.dtype) if inputs.is_floating_point() else inputs
+    if type(training_signal).prepare is not Objective.prepare:
+        module = copy.deepcopy(module)  # the objective sets biases from the data, and the caller's are to stay
+        training_signal.prepare(module, inputs[:_FITTED].to(device), torch.Generator(device).manual_seed(seed))
     if training_signal.metric == "accuracy":
         _check_labels(module, inputs[:2].to(device), targets)
 

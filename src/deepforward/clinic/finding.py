@@ -19,7 +19,11 @@ class Evidence:
         history: One mapping an epoch, as in history.jsonl (`epoch`, `train/loss`, `validation/loss`, `learning_rate`, ...).
         recipe: The complete recipe as a mapping, or {} for somebody's own loop.
         descends: Whether a healthy run lowers the loss.
-        chance: Loss of a model that knows only how often each class occurs (nats for cross-entropy), or None if unknown.
+        chance: Loss of a model that knows only how often each class occurs (nats for cross-entropy), or of independent units
+            with the rates of the data (negative log-likelihood, nats an example); None if unknown.
+        floor: Loss below which no model of such outputs or units can come, in the unit of `chance`.
+        reached: What the run came to in the unit of `chance`, on validation examples, where the loss itself tells nothing; NaN if
+            it diverged; None if it was not measured.
         input_scale: Root mean square of what the model is fed, after scaling, or None if unknown; initialisations assume 1.
         twin: The same facts for the shallower twin, if it was trained.
     """
@@ -29,20 +33,34 @@ class Evidence:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     descends: bool = True
     chance: float | None = None
+    floor: float = 0.0
+    reached: float | None = None
     input_scale: float | None = None
     twin: Evidence | None = None
 
     @property
-    def progress(self) -> float | None:
-        """Share of the chance loss that training removed, 1 - loss / chance of the last epoch, in [0, 1].
+    def loss(self) -> float | None:
+        """What is held against chance: the training loss of the last epoch or, if that does not descend, `reached`."""
+        if not self.descends:
+            return self.reached
+        return self.history[-1].get("train/loss") if self.history else None
 
-        0 is what knowing the class frequencies gives, and what a loss that is not finite counts as; 1 is a loss of zero. None
-        where it cannot be known: no history, no chance level, or an objective whose loss does not descend.
+    @property
+    def span(self) -> float | None:
+        """All that there is to learn: chance - floor, or None where it is unknown."""
+        return self.chance - self.floor if self.chance and self.chance > self.floor else None
+
+    @property
+    def progress(self) -> float | None:
+        """Share of what there is to learn that training learnt, 1 - (loss - floor) / (chance - floor), in [0, 1].
+
+        0 is what knowing the class frequencies (the rates of the units) gives, and what a loss that is not finite counts as; 1 is
+        a loss at its floor, which is zero in supervised learning. None where it cannot be known: no history, no chance level, or
+        an objective whose loss does not descend and of which nothing else was measured.
         """
-        if not self.history or not self.chance or not self.descends or "train/loss" not in self.history[-1]:
+        if self.loss is None or self.span is None:
             return None
-        loss = self.history[-1]["train/loss"]
-        return min(1.0, max(0.0, 1.0 - loss / self.chance)) if math.isfinite(loss) else 0.0
+        return min(1.0, max(0.0, 1.0 - (self.loss - self.floor) / self.span)) if math.isfinite(self.loss) else 0.0
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,13 @@ def _digits(model: str = "perceptron", *, learning_rate: float = 0.05, batch_siz
     )
 
 
+def _machine(data: str = "digits", *, hidden: int = 12, epochs: int = 20, **fields: Any) -> Recipe:
+    """A restricted Boltzmann machine of so few hidden units that its likelihood is exact; fp32, so that machines agree."""
+    usual: dict[str, Any] = {"batch_size": 100, "learning_rate": 2.0, "schedule": "constant", "averaging": 0.99}
+    options = {"hidden": hidden, **fields.pop("model_options", {})}
+    return Recipe(model="rbm", model_options=options, data=data, epochs=epochs, precision="fp32", **{"validation": 0.2} | usual | fields)
+
+
 #: Rule -> illness.
 ILLNESSES: Mapping[str, Illness] = {
     "not-finite": Illness(
@@ -90,6 +97,36 @@ ILLNESSES: Mapping[str, Illness] = {
         cure="learning-rate",
         placebo="batch-normalization",
     ),
+    "stuck-chains": Illness(
+        _machine(
+            "bars-and-stripes?n=600",
+            epochs=40,
+            batch_size=20,
+            averaging=0.0,
+            objective_options={"persistent": True},
+        ),
+        "thirty patterns far from each other, learnt so fast that chains cannot leave the one they are in",
+        cure="slower-learning",
+        placebo="sparsity-target",
+    ),
+    "idle-units": Illness(
+        _machine(learning_rate=5.0, validation=0.1, objective_options={"centre": False}),
+        "a gradient that is not centred: it first moves the hidden biases, so far that no unit is ever on again",
+        cure="centring",
+        placebo="more-sweeps",
+    ),
+    "overfitting": Illness(
+        _machine("bars-and-stripes?n=600&noise=0.05", epochs=50, batch_size=10, learning_rate=4.0, validation=0.8),
+        "ninety noisy examples, learnt by heart with more weights than pixels in all of them together would justify",
+        cure="weight-decay",
+        placebo="sparsity-target",
+    ),
+    "unstable-learning": Illness(
+        _machine(learning_rate=20.0, validation=0.1, objective_options={"persistent": True}),
+        "steps so long that all chains run after each change of the weights together",
+        cure="slower-learning",
+        placebo="more-sweeps",
+    ),
 }
 
 #: Name -> recipe on which every rule must be silent.
@@ -101,4 +138,9 @@ HEALTHY: Mapping[str, Recipe] = {
     "critical": _digits(depth=20, activation="tanh", initialization="critical", batch_size=64),
     "convolutional": Recipe(model="lenet5", data="digits", epochs=2),
     "rings": _digits(depth=3, batch_size=32).replace(data="rings", epochs=15),
+    "contrastive-divergence": _machine(validation=0.1),
+    "persistent-chains": _machine(validation=0.1, objective_options={"persistent": True}),
+    "gaussian": _machine(
+        validation=0.1, learning_rate=0.1, scaling="standardise", model_options={"visible": "gaussian"}
+    ),
 }

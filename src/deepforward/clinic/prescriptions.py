@@ -8,6 +8,7 @@ from typing import Any
 
 from deepforward import catalogue
 from deepforward.clinic.curvature import clip_threshold
+from deepforward.clinic.energy_prescriptions import settled
 from deepforward.clinic.finding import Evidence
 from deepforward.data import Dataset
 from deepforward.engine import Recipe, find_learning_rate
@@ -55,7 +56,7 @@ def forestalled(name: str, recipe: Mapping[str, Any]) -> str:
         return f"got {recipe['optimizer']}, which divides the size of the gradient out"
     if name == "standardise-data" and recipe.get("scaling") == "standardise":
         return "the inputs are standardised already"
-    return ""
+    return settled(name, recipe)
 
 
 def critical_initialization(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
@@ -110,6 +111,10 @@ def learning_rate(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
 
     Source: Smith 2017.
     """
+    if not catalogue.load("objectives", recipe.objective or "").descends:
+        raise NoEffect(
+            f"got {recipe.objective}, whose loss tells nothing to find a rate by; choose slower-learning or faster-learning"
+        )
     try:
         found = float(f"{find_learning_rate(recipe, data).learning_rate:.3g}")
     except Diverged as error:

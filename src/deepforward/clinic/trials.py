@@ -189,7 +189,12 @@ def interval(differences: np.ndarray, confidence: float = 0.95) -> tuple[float, 
 
 
 def _progress(evidence: Evidence) -> float:
-    if evidence.progress is None:
-        objective = evidence.recipe.get("objective")
-        raise InvalidOption(f"objective '{objective}' has no known chance level to measure progress from; use cross-entropy")
-    return evidence.progress
+    if evidence.progress is not None:
+        return evidence.progress
+    objective = evidence.recipe.get("objective")
+    if evidence.span is not None and not evidence.descends:
+        raise InvalidOption(
+            f"a run with '{objective}' ended without a likelihood of validation examples to measure progress by; expected a share "
+            "of them (validation=0.1) and ais_chains above 0"
+        )
+    raise InvalidOption(f"objective '{objective}' has no known chance level to measure progress from; use cross-entropy")

@@ -78,7 +78,8 @@ def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None) -> P
     outputs = objective.num_outputs(len(data.classes), data.shape)
     example = scaling(train.inputs[: min(len(train), 64)])
     if model is None:
-        model = build_model(recipe.model, recipe.model_options, data.shape, outputs)
+        # Where the objective leaves it open, a model that asks for outputs is built as if for a classifier or a regression.
+        model = build_model(recipe.model, recipe.model_options, data.shape, outputs or len(data.classes) or 1)
     if recipe.alterations:
         model = alter(model, example, recipe.alterations, stream(recipe.seed, "model"))
     check_shapes(model, example[:2], outputs)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
+
+from deepforward.errors import ShapeError
+
+_Init = TypeVar("_Init", bound=Callable[..., None])
+
+
+def stores(init: _Init) -> _Init:
+    """Mark an `__init__` that stores whatever it is given, as scikit-learn's contract wants: `fit` looks at it.
+
+    Checkers at run time leave it alone; for mypy its annotations hold.
+    """
+    init.__no_type_check__ = True  # type: ignore[attr-defined]
+    return init
 
 
 def tensor_of(estimator: Any, X: Any, *, reset: bool) -> Tensor:
@@ -25,6 +39,19 @@ def tensor_of(estimator: Any, X: Any, *, reset: bool) -> Tensor:
         ValueError: NaN, infinite or too large for float32, no examples, or other features than those of the fit.
     """
     array = validate_data(estimator, X, dtype=np.float32, reset=reset)
+    return torch.from_numpy(np.require(array, np.float32, ["C", "W"]))
+
+
+def hidden_of(X: Any, columns: int) -> Tensor:
+    """Values of hidden units as a float32 tensor (examples, columns).
+
+    Raises:
+        ShapeError: Another number of columns.
+        ValueError: NaN, infinite, or no examples.
+    """
+    array = check_array(X, dtype=np.float32)
+    if array.shape[1] != columns:
+        raise ShapeError(f"X: got {array.shape[1]} columns; expected {columns}, as transform gives")
     return torch.from_numpy(np.require(array, np.float32, ["C", "W"]))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepforward.data import Dataset, Split
 from deepforward.engine import Recipe, fit
@@ -23,7 +23,7 @@ from deepforward.engine.batches import draw_batches
 from deepforward.engine.device import choose_device, threads
 from deepforward.engine.randomness import isolated, stream
 from deepforward.engine.step import Stepper
-from deepforward.errors import Diverged, InvalidData
+from deepforward.errors import Diverged, InvalidData, InvalidOption
 from deepforward.estimators.arrays import plain, seed_of, tensor_of
 from deepforward.metrics.likelihood import Annealed, best_log_partition
 
@@ -48,20 +48,20 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     _card: ClassVar[str]
 
     scaling: str
-    k: int
-    persistent: bool
-    n_chains: int
     centre: bool
     binarize: str
     learning_rate: float
     momentum: float
     weight_decay: float
     batch_size: int
-    n_iter: int
     validation_fraction: float
     device: str
     verbose: int
     random_state: Any
+
+    model_: Any
+    history_: list[dict[str, float]]
+    _annealed: Annealed | None
 
     @abstractmethod
     def _model_options(self) -> Mapping[str, Any]:
@@ -71,10 +71,9 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     def _features(self) -> int:
         """Number of features that the model gives."""
 
-    def _objective_options(self) -> dict[str, Any]:
-        """Keyword arguments of the objective; the likelihood is left to `log_partition_`, which is computed when asked for."""
-        options = {"steps": self.k, "persistent": self.persistent, "chains": self.n_chains, "centre": self.centre}
-        return {name: plain(value) for name, value in options.items()} | {"binarize": self.binarize, "ais_chains": 0}
+    @abstractmethod
+    def _stages(self) -> Sequence[Mapping[str, Any]]:
+        """Objective, its options and passes of each training of the model, in order, as fields of the recipe."""
 
     def fit(self, X: Any, y: Any = None) -> Any:
         """Train anew on `X`, (examples, features); `y` is ignored.
@@ -88,21 +87,15 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             Diverged: Training led to numbers that are not finite.
         """
         inputs = tensor_of(self, X, reset=True)
-        recipe = self._recipe(inputs)
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                run = fit(recipe, Path(folder) / "run", quiet=not self.verbose, data=_dataset(inputs))
-            except Diverged as error:  # its folder is about to go
-                raise Diverged(f"{str(error).partition(';')[0]}; lower the learning rate") from None
-            parts, self.history_ = run.parts(), run.history
-        self._keep(parts)
+        self._train(self._recipe(inputs), inputs)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Any:
         """Train on with one pass over `X`, in batches of `batch_size`, at the constant rate `learning_rate`.
 
         Persistent chains, the moments of the optimiser and the random draws go on from where the last call left them. The first
-        call makes the model, with biases and scaling at the statistics of its `X`.
+        call makes the model, with biases and scaling at the statistics of its `X`; a stack it first trains by one pass of each
+        stage. Later calls go on with the last stage.
 
         Returns:
             The estimator itself.
@@ -113,12 +106,9 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         first = not hasattr(self, "model_")
         inputs = tensor_of(self, X, reset=first)
         if first:
-            recipe = self._recipe(inputs).replace(validation=0.0, pretraining=(), averaging=0.0).complete(regression=True)
-            self.history_: list[dict[str, float]] = []
-            with isolated(recipe.seed, choose_device(recipe.device)):
-                self._keep(assemble(recipe, _dataset(inputs)))
+            self._begin(inputs)
         self.model_.check(self._scaled(inputs), "X")
-        del self._annealed
+        self._annealed = None
         parts = replace(self._parts, train=Split(inputs, torch.zeros(len(inputs))))
         stepper = Stepper(parts, self._rng)
         stepper.set_rate(plain(self.learning_rate))
@@ -131,29 +121,37 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     def transform(self, X: Any) -> np.ndarray:
         """Means of the topmost hidden units given each example: (examples, features out), float32."""
-        visible = self._visible(X)
+        visible, exact = self._visible(X), self._exact()
         with torch.no_grad():
-            return self.model_(visible).float().cpu().numpy()
+            return self._encode(exact, visible.to(_parameter(exact))).float().cpu().numpy()
 
-    def sample(self, n_samples: int = 1, *, n_sweeps: int = 1000, random_state: Any = None) -> np.ndarray:
+    def sample(self, n_samples: int = 1, *, n_sweeps: int = 1000, means: bool = False, random_state: Any = None) -> np.ndarray:
         """Draws from the model by Gibbs sampling, each by a chain of its own from independent units.
 
         Args:
             n_samples: Number of draws.
             n_sweeps: Sweeps over all units before a draw; the fewer, the less it forgot its beginning.
+            means: Whether the last draw of the visible units is replaced by their means, as for pictures.
             random_state: Fixes the draws; default: the parameter of the estimator.
 
         Returns:
             (n_samples, features) in the units of the training data, float32.
+
+        Raises:
+            InvalidOption: Less than one draw or one sweep.
         """
         check_is_fitted(self, "model_")
+        for name, value in (("n_samples", n_samples), ("n_sweeps", n_sweeps)):
+            if value < 1:
+                raise InvalidOption(f"sample got {name}={value}; expected a whole number of at least 1")
         rng = self._generator(self.random_state if random_state is None else random_state)
         with torch.no_grad():
             state = self.model_.advance(self.model_.start(n_samples, rng), rng, n_sweeps)
-            return self.scaling_.inverse(state[0].float()).cpu().numpy()
+            visible = self.model_.mean_visible(state) if means else state[0]
+            return self.scaling_.inverse(visible.float()).cpu().numpy()
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """Log-likelihood of each example, log p(v), nats, in float64.
+        """Log-likelihood of each example, log p(v), or the lower bound of it that the model has, nats, in float64.
 
         The partition function is `log_partition_`. Fractions, where units are binary or softmax, are taken as they are, which
         bounds the mean log-likelihood of zeros and ones drawn with these probabilities from below, since log p(v) + log Z is
@@ -162,9 +160,11 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         visible = self._visible(X)
         if self.binarize == "threshold":
             visible = self.model_.realise(visible, "threshold", self._generator(0))
-        twin = copy.deepcopy(self.model_).double()
+        exact = self._exact()
+        visible = visible.to(_parameter(exact))
+        rng = torch.Generator(visible.device).manual_seed(self._seed)
         with torch.no_grad():
-            scores = twin.log_unnormalised(visible.double(), self._generator(self._seed)) - self.log_partition_
+            scores = exact.log_unnormalised(visible, rng) - self.log_partition_
         return (scores - self._log_volume()).cpu().numpy()
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -173,7 +173,7 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     @property
     def log_partition_(self) -> float:
-        """log Z of the model, nats: counted where a layer is small, else by annealed importance sampling; kept until retrained."""
+        """Log Z, nats: counted where a layer is small, else by annealed importance sampling; kept until the model changes."""
         return self._partition().log_partition
 
     @property
@@ -190,25 +190,61 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     def _recipe(self, inputs: Tensor) -> Recipe:
         """All that fixes the training, as plain values; the data are given with it."""
+        common = {
+            "batch_size": plain(self.batch_size),
+            "optimizer": "sgd",
+            "optimizer_options": {"momentum": plain(self.momentum)} if self.momentum else {},
+            "learning_rate": plain(self.learning_rate),
+            "weight_decay": plain(self.weight_decay),
+        }
+        *earlier, last = ({**common, **stage} for stage in self._stages())
         return Recipe(
             model=self._card,
             model_options=dict(self._model_options()),
             data="given",
             scaling=self._scaling_for(inputs),
             validation=plain(self.validation_fraction),
-            objective="contrastive-divergence",
-            objective_options=self._objective_options(),
-            epochs=plain(self.n_iter),
-            batch_size=plain(self.batch_size),
-            optimizer="sgd",
-            optimizer_options={"momentum": plain(self.momentum)} if self.momentum else {},
-            learning_rate=plain(self.learning_rate),
-            weight_decay=plain(self.weight_decay),
+            pretraining=tuple(earlier),
             device=self.device,
-            precision="fp32",
             probe_budget=0.0,
+            precision="fp32",
             seed=seed_of(self.random_state),
-        )
+            **last,
+        ).complete(regression=True)
+
+    def _train(self, recipe: Recipe, inputs: Tensor) -> None:
+        """Run the engine in a folder that does not stay.
+
+        Raises:
+            Diverged: Training led to numbers that are not finite.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                run = fit(recipe, Path(folder) / "run", quiet=not self.verbose, data=_dataset(inputs))
+            except Diverged as error:  # its advice names the folder, which is about to go
+                raise Diverged(f"{str(error).partition(';')[0]}; lower the learning rate") from None
+            parts, self.history_ = run.parts(), run.history
+        self._keep(parts)
+
+    def _begin(self, inputs: Tensor) -> None:
+        """Make the model and, where training has stages, train each by one pass."""
+        recipe = self._recipe(inputs).replace(validation=0.0, averaging=0.0, epochs=1)
+        if recipe.pretraining:
+            stages = ({**stage, "averaging": 0.0, "epochs": 1} for stage in recipe.pretraining)
+            self._train(recipe.replace(pretraining=tuple(stages)), inputs)
+            return
+        self.history_ = []
+        with isolated(recipe.seed, choose_device(recipe.device)):
+            self._keep(assemble(recipe, _dataset(inputs)))
+
+    def _encode(self, model: Any, visible: Tensor) -> Tensor:
+        """Means of the topmost hidden units of the model."""
+        return model(visible)
+
+    def _exact(self) -> Any:
+        """The model in float64, whose rounding is too small to tell in which batch, and where in it, an example stood."""
+        twin = copy.deepcopy(self.model_)
+        return (twin.cpu() if self._parts.arithmetic.device.type == "mps" else twin).double()  # Apple's devices lack float64
 
     def _kind(self) -> str:
         """Kind of the visible units."""
@@ -239,7 +275,7 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         self._seed = parts.recipe.seed
         self._order = stream(self._seed, "order")
         self._rng = stream(self._seed, "objective", parts.arithmetic.device.type)
-        self._annealed: Annealed | None = None
+        self._annealed = None
 
     def _visible(self, X: Any) -> Tensor:
         """New data as values of the visible units.
@@ -280,3 +316,18 @@ def _dataset(inputs: Tensor) -> Dataset:
 def _expect_finite(number: Tensor) -> None:
     if not bool(number.isfinite()):
         raise Diverged(f"loss became {number.item()} in partial_fit; lower the learning rate")
+
+
+def _parameter(model: nn.Module) -> Tensor:
+    return next(model.parameters())
+
+
+def contrastive(estimator: EnergyEstimator, **own: Any) -> dict[str, Any]:
+    """Options of contrastive divergence; the likelihood is left to `log_partition_`, which is computed when asked for.
+
+    Args:
+        estimator: Says whether to centre, and how to binarise.
+        own: Further options.
+    """
+    shared = {"centre": estimator.centre, "binarize": estimator.binarize, "ais_chains": 0}
+    return shared | {name: plain(value) for name, value in own.items()}

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from deepforward.errors import InvalidOption
-from deepforward.estimators.arrays import plain, seed_of, tensor_of
+from deepforward.estimators.arrays import plain, seed_of, stores, tensor_of
 from deepforward.models.energy import Hopfield as Network
 
 
@@ -40,6 +40,7 @@ class Hopfield(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     Source: Hopfield 1982; Personnaz, Guyon, Dreyfus 1985 (see `deepforward.models.energy.hopfield`).
     """
 
+    @stores
     def __init__(
         self,
         rule: str = "hebb",
@@ -63,7 +64,7 @@ class Hopfield(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
         Raises:
             UnknownName: No such rule.
-            InvalidData: For the pseudo-inverse: so many independent patterns that every state is a memory. It is a `ValueError`.
+            InvalidData: For the pseudo-inverse, patterns so many that every state is a memory. It is a `ValueError`.
         """
         inputs = tensor_of(self, X, reset=True)
         self._begin(inputs)

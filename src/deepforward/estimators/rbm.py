@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
-from deepforward.errors import InvalidOption, ShapeError
-from deepforward.estimators.arrays import plain
-from deepforward.estimators.energy import EnergyEstimator
+from deepforward.errors import InvalidOption
+from deepforward.estimators.arrays import hidden_of, plain, stores
+from deepforward.estimators.energy import EnergyEstimator, contrastive
 from deepforward.metrics.likelihood import pseudo_log_likelihood
 
 
@@ -52,6 +52,7 @@ class RBM(EnergyEstimator):
 
     _card: ClassVar[str] = "rbm"
 
+    @stores
     def __init__(
         self,
         n_components: int = 256,
@@ -68,10 +69,10 @@ class RBM(EnergyEstimator):
         binarize: str = "stochastic",
         sparsity: float | None = None,
         learning_rate: float = 0.05,
-        momentum: float = 0.0,
+        momentum: float = 0.9,
         weight_decay: float = 0.0,
         batch_size: int = 32,
-        n_iter: int = 30,
+        n_iter: int = 20,
         validation_fraction: float = 0.0,
         device: str = "auto",
         verbose: int = 0,
@@ -103,9 +104,10 @@ class RBM(EnergyEstimator):
         options = {"hidden": plain(self.n_components), "visible": self.visible, "hidden_kind": self.hidden}
         return options | {"categories": plain(self.n_categories)}
 
-    def _objective_options(self) -> dict[str, Any]:
-        own = {"temperatures": plain(self.temperatures), "sparsity": plain(self.sparsity)}
-        return super()._objective_options() | own
+    def _stages(self) -> Sequence[Mapping[str, Any]]:
+        chains = {"steps": self.k, "persistent": self.persistent, "chains": self.n_chains, "temperatures": self.temperatures}
+        options = contrastive(self, **chains, sparsity=self.sparsity)
+        return [{"objective": "contrastive-divergence", "objective_options": options, "epochs": plain(self.n_iter)}]
 
     def _features(self) -> int:
         return self.model_.hidden_units.size
@@ -135,9 +137,7 @@ class RBM(EnergyEstimator):
             ShapeError: Another number of hidden units.
         """
         model = self._fitted()
-        hidden = torch.from_numpy(check_array(X, dtype=np.float32, copy=True)).to(self._parts.arithmetic.device)
-        if hidden.shape[1] != self._n_features_out:
-            raise ShapeError(f"X: got {hidden.shape[1]} columns; expected {self._n_features_out}, as transform gives")
+        hidden = hidden_of(X, self._n_features_out).to(self._parts.arithmetic.device)
         with torch.no_grad():
             visible = model.visible_units.mean(model.down(hidden))
             return self.scaling_.inverse(visible).cpu().numpy()
@@ -147,8 +147,8 @@ class RBM(EnergyEstimator):
 
         Args:
             X: (examples, features); fractions are rounded to 0 and 1.
-            exact: Take every feature; else one of each example stands for all, which is what scikit-learn's `BernoulliRBM` gives
-                as `score_samples`.
+            exact: Take every feature; else one of each example stands for all, as in `score_samples` of scikit-learn's
+                `BernoulliRBM`.
 
         Raises:
             InvalidOption: The visible units are not binary.

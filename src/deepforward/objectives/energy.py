@@ -140,18 +140,21 @@ class ContrastiveDivergence(Objective):
     def signals(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Iterator[Signal]:
         """One signal for the whole model."""
         energy = _energy_model(model)
-        visible = energy.realise(energy.visible(batch.inputs), self.binarize, rng)
-        if self.persistent:
-            data = energy.clamp(visible, rng)
-            dreamt = self._tempered(energy, rng) if self.temperatures > 1 else self._persistent(energy, rng)
-        else:
-            data, begun = energy.observe(visible, rng)
-            dreamt, _ = energy.dream(begun, rng, self.steps)
-        gradients = self._gradients(energy, data, dreamt)
+        with energy.fixed():
+            visible = energy.realise(energy.visible(batch.inputs), self.binarize, rng)
+            gradients = self._gradients(energy, *self._phases(energy, visible, rng))
         if self.sparsity is not None:
             for name, gradient in self._sparsity_gradients(energy, visible).items():
                 gradients[name] = gradients[name] + gradient
         yield Signal(follow(model, gradients))
+
+    def _phases(self, energy: Any, visible: Tensor, rng: torch.Generator) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """States of the data, and of the chains, to be held against each other."""
+        if self.persistent:
+            data = energy.clamp(visible, rng)
+            return data, self._tempered(energy, rng) if self.temperatures > 1 else self._persistent(energy, rng)
+        data, begun = energy.observe(visible, rng)
+        return data, energy.dream(begun, rng, self.steps)[0]
 
     def _persistent(self, energy: Any, rng: torch.Generator) -> Sequence[Tensor]:
         expected, drawn = energy.dream(self.persistent_chains, rng, self.steps)

@@ -105,10 +105,11 @@ def _numbers(record: RunRecord) -> dict[str, str]:
     for told in headline(record.metrics):
         name = told.name
         if record.untreated is not None and name in record.untreated.metrics:
-            numbers[f"{spoken(name)} before"] = Measure(name, record.untreated.metrics[name]).with_unit()
-        numbers[spoken(name) + (", exact" if told.is_exact else "")] = told.with_unit()
+            numbers[f"{spoken(name)} before"] = Measure(name, record.untreated.metrics[name]).number()
+        facts = [spoken(name), told.unit, "exact" if told.is_exact else ""]
+        numbers[", ".join(filter(None, facts))] = told.number()
         if told.interval is not None and not told.is_exact:
-            numbers[f"its 95% interval, {told.unit}".rstrip(", ")] = told.range()
+            numbers["its 95% interval"] = told.range()
     return numbers
 
 
@@ -117,7 +118,7 @@ def _end(record: RunRecord) -> dict[str, str]:
     numbers = {"diverged at step": plain(record.history[-1].get("step"))} if record.history else {}
     losses = [entry.get("train/loss") for entry in record.history]
     known = [loss for loss in losses if loss is not None and math.isfinite(loss)]
-    return numbers | ({"last finite train loss": plain(known[-1])} if known else {})
+    return numbers | ({"last finite train loss": plain(known[-1])} if known and record.descends else {})
 
 
 def _advice(finding: Mapping[str, Any], cause: str) -> Advice:
@@ -186,7 +187,8 @@ def _words(name: str) -> str:
 
 def spoken(name: str) -> str:
     """A metric's name in words: `test/accuracy` is test accuracy."""
-    return name.replace("/", " ").replace("_", " ")
+    compounds = name.replace("log_likelihood", "log-likelihood").replace("log_partition", "log Z")
+    return compounds.replace("/", " ").replace("_", " ")
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -67,11 +67,17 @@ def _dreams(record: RunRecord) -> Iterator[Block]:
     yield from _way(record)
     yield from _line(
         record,
-        {"mixing": "chains/mixing", "diversity": "chains/diversity"},
-        "ratio",
-        "Mixing: distance of a chain to itself 20 sweeps later, relative to that between chains; 1 where it has forgotten "
-        "where it was, near 0 where it stands still. Diversity: distance between chains relative to that between examples; "
-        "far below 1 where all chains dream the same.",
+        {"mixing": "chains/mixing"},
+        "mixing of the chains",
+        "Distance of a chain to itself 20 sweeps later, relative to that between chains: 1 where it has forgotten where it "
+        "was, near 0 where it stands still.",
+    )
+    yield from _line(
+        record,
+        {"diversity": "chains/diversity"},
+        "diversity of the chains",
+        "Distance between chains, relative to that between examples: near 1 where dreams are as varied as the data, near 0 "
+        "where all are alike.",
     )
 
 
@@ -118,17 +124,6 @@ def _triples(record: RunRecord, name: str, rows: Sequence[str], caption: str) ->
 
 def _belief(record: RunRecord) -> Iterator[Block]:
     yield from _likelihood(record)
-    if any("train/free_energy" in entry for entry in record.history):
-        yield training_curves({"": record.history}, "free_energy")
-    history = [{"epoch": entry.get("epoch"), "gap": _gap(entry)} for entry in record.history if _gap(entry) is not None]
-    if history:
-        yield by_epoch(
-            history,
-            {"validation - train": "gap"},
-            quantity="free energy, validation - train, nats",
-            caption="How much less probable held-out examples are than training examples. A gap that grows: the model learns "
-            "its examples by heart.",
-        )
     names = {split: f"free_energy/{split}" for split in ("train", "test")}
     groups = {split: record.portrait[name] for split, name in names.items() if name in record.portrait}
     if groups:
@@ -137,6 +132,17 @@ def _belief(record: RunRecord) -> Iterator[Block]:
             quantity="free energy of an example, nats",
             caption="The lower, the more probable. Both should lie on each other; test examples farther right are strange to "
             "the model.",
+        )
+    if any("train/free_energy" in entry for entry in record.history):
+        yield training_curves({"": record.history}, "free_energy")
+    history = [{"epoch": entry.get("epoch"), "gap": _gap(entry)} for entry in record.history if _gap(entry) is not None]
+    if history:
+        yield by_epoch(
+            history,
+            {"gap": "gap"},
+            quantity="gap of the free energy, nats",
+            caption="Mean of held-out minus that of training examples: how much less probable the former are. A gap that grows "
+            "above 0: the model learns its examples by heart.",
         )
 
 
@@ -156,8 +162,8 @@ def _likelihood(record: RunRecord) -> Iterator[Block]:
     visible = dict(record.recipe.get("model_options", {})).get("visible", "binary")
     if visible != "gaussian":
         caption += " " + _BINARIZATIONS[dict(record.recipe.get("objective_options", {})).get("binarize", "stochastic")]
-    rows = [[spoken(m.name).replace("log partition", "log Z"), m.value, m.range() or None] for m in told]
-    yield Table(["quantity", "nats", "95% interval"], rows, {"nats": ".2f"}, caption)
+    rows = [[spoken(m.name), m.value, m.range() or None] for m in told]
+    yield Table(["quantity", "nats", "95% interval"], rows, {"nats": ".2f"}, caption, half=True)
 
 
 def _inside(record: RunRecord) -> Iterator[Block]:
@@ -191,9 +197,10 @@ def _inside(record: RunRecord) -> Iterator[Block]:
         yield Images(
             shown[None, None],
             caption=f"Activity of {values.shape[1]} hidden units (columns) on {values.shape[0]} training examples (rows), "
-            "white where a unit is on. Grey columns: units that have decided nothing. Columns all black or all white: units that "
+            "white where a unit is on. Grey columns: units that have decided nothing. Columns all black or white: units that "
             "do not tell examples apart. Rows alike: examples that the model does not tell apart.",
             columns=1,
+            half=True,
         )
 
 

@@ -164,16 +164,16 @@ def _(block: Images) -> str:
     caption = block.caption + (f" {left} more are not shown." if left else "")
     below = f"<figcaption>{escape(caption.strip())}</figcaption>" if caption else ""
     captioned = " captioned" if max(map(len, block.captions), default=0) > 8 else ""
-    grid = f'<div class="grid"{_columns(block)}>{"".join(pictures)}</div>'
+    grid = f"<div{_columns(block)}>{''.join(pictures)}</div>"
     return f'<figure class="images{captioned}{_half(block.half)}">{grid}{below}</figure>'
 
 
 def _columns(grid: Images) -> str:
-    """The style of a grid whose number of columns is fixed."""
+    """The class of a grid, and the number of its columns where that is fixed."""
     if not grid.columns:
-        return ""
-    names, widest = "max-content " * bool(grid.rows), "42rem" if grid.columns == 1 else "4rem"
-    return f' style="grid-template-columns: {names}repeat({grid.columns}, minmax(0, {widest}))"'
+        return ' class="grid"'
+    named, widest = " named" if grid.rows else "", "42rem" if grid.columns == 1 else "4rem"
+    return f' class="grid fixed{named}" style="--columns: {grid.columns}; --widest: {widest}"'
 
 
 def _breakable(name: str) -> str:

@@ -48,7 +48,7 @@ def montage(pixels: np.ndarray, columns: int) -> bytes:
     """
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or not pixels.size or columns < 1:
         raise ShapeError(
-            f"got images of shape {pixels.shape} in {columns} columns; expected (images, 1 or 3, height, width) and at least one"
+            f"got images of shape {pixels.shape} in {columns} columns; expected (images, 1 or 3, height, width), at least one"
         )
     scale = -(-_LEAST_SIDE // max(pixels.shape[2:]))
     large = pixels.repeat(scale, 2).repeat(scale, 3)

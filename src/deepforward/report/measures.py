@@ -48,22 +48,28 @@ class Measure:
         """Whether an interval is known and has no width."""
         return self.interval is not None and self.interval[0] == self.interval[1]
 
-    def with_unit(self) -> str:
-        """Four significant digits and the unit; accuracies in percent."""
-        number = plain(self.value, ".1%" if self.name.endswith("accuracy") else ".4g")
-        return f"{number} {self.unit}".rstrip()
+    def number(self) -> str:
+        """Four significant digits; accuracies in percent."""
+        return plain(self.value, ".1%" if self.name.endswith("accuracy") else ".4g")
 
     def range(self) -> str:
-        """The interval in words: `exact`, `−90.2 to −89.9`, or "" where none is known."""
+        """The interval in words: `exact`, `−90.2 to −89.9`, or "" where none is known; rounded to a digit of its width."""
         if self.interval is None:
             return ""
-        return "exact" if self.is_exact else " to ".join(plain(end) for end in self.interval)
+        low, high = self.interval
+        if low == high:
+            return "exact"
+        if math.isnan(low) or math.isnan(high):  # what is kept of an end that is infinite
+            return f"at most {plain(high)}" if math.isnan(low) else f"at least {plain(low)}"
+        digits = min(max(-math.floor(math.log10(high - low)), 1), 6) if math.isfinite(high - low) else 2
+        return f"{plain(low, f'.{digits}f')} to {plain(high, f'.{digits}f')}"
 
     def whole(self) -> str:
         """Value, unit, and in brackets the interval."""
         known = self.range()
         inside = known if self.is_exact or not known else f"95% interval {known}"
-        return f"{self.with_unit()} ({inside})" if inside else self.with_unit()
+        said = f"{self.number()} {self.unit}".rstrip()
+        return f"{said} ({inside})" if inside else said
 
 
 def measures(metrics: Mapping[str, float]) -> list[Measure]:

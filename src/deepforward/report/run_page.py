@@ -44,7 +44,8 @@ def _curves(record: RunRecord) -> Iterator[Block]:
     for quantity in found:
         yield training_curves(runs, quantity)
     if metrics:
-        yield Facts({spoken(m.name): m.whole() for m in measures(metrics)}, "Final metrics", half=True)
+        told = {spoken(m.name): m.whole() for m in measures(record.metrics) if m.name in metrics}
+        yield Facts(told, "Final metrics", half=True)
 
 
 def _stages(record: RunRecord) -> Iterator[Block]:

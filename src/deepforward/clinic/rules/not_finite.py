@@ -46,6 +46,8 @@ def _why(origin: Mapping[str, Any], evidence: Evidence) -> tuple[str, tuple[str,
     """The reason, and what to try. Where no step has moved the weights yet, the steps cannot be it."""
     if origin["place"] == "input":
         return "the data hold numbers that are not finite; repair or remove these examples", ()
+    if not evidence.descends:
+        return "the weights grow beyond all bounds, faster than samples of the model can correct them", ("slower-learning",)
     usual = ("learning-rate", "gradient-clipping", "batch-normalization")
     moved = origin["step"] != 0 and (evidence.readings is None or "update_ratio" in evidence.readings.values)
     if unscaled(evidence) and moved:

@@ -21,6 +21,9 @@ EARLY_STEPS, FLAT_EPOCHS = 100, 3
 #: Shares of the chance loss: a fall from one epoch to the next below which the loss stands still, and a rise that is a jump.
 FLAT, JUMP = 0.01, 0.25
 
+#: What guessing is called where it is not the class frequency that is guessed.
+GUESSES = {"squared-error": "the mean", "exact-likelihood": "the rate of each unit"}
+
 #: Update of the weights, in units of their size, that is lost in the rounding of float32.
 LOST = 1e-7
 
@@ -96,28 +99,40 @@ def _unmoved(evidence: Evidence) -> Sight | None:
     zeros = [name for name in ("learning_rate", "clip") if evidence.recipe.get(name) == 0]
     if zeros:
         cause = f"no step changes any weight, for {' and '.join(zeros)} is 0"
-    return cause, {"update_ratio": ratio}, ("learning-rate",)
+    return cause, {"update_ratio": ratio}, ("learning-rate",) if evidence.descends else ("faster-learning",)
 
 
 def _at_chance(evidence: Evidence) -> Sight | None:
     """The loss is where guessing would be, after enough steps or without falling."""
-    progress, history = evidence.progress, evidence.history
-    if progress is None or evidence.chance is None or progress > NONE_YET:
+    progress, history, loss = evidence.progress, evidence.history, evidence.loss
+    if progress is None or evidence.chance is None or loss is None or not history or progress > NONE_YET:
         return None
-    loss = history[-1]["train/loss"]
+    if not evidence.descends:
+        return _likelihood_at_chance(evidence, loss, evidence.chance)
     stands_still = len(history) >= FLAT_EPOCHS and history[-2].get("train/loss", loss) - loss < FLAT * evidence.chance
     if history[-1].get("step", 0) < EARLY_STEPS and not stands_still:
         return None
-    guess = "the mean" if evidence.recipe.get("objective") == "squared-error" else "class frequency"
+    guess = GUESSES.get(evidence.recipe.get("objective", ""), "class frequency")
     cause = f"the training loss is {loss:.3g} after {len(history)} epochs; guessing by {guess} gives {evidence.chance:.3g}"
     first = ("standardise-data", "learning-rate") if unscaled(evidence) else ("learning-rate", "standardise-data")
     numbers = {"progress": progress, "loss": loss, "chance": evidence.chance}
     return cause, numbers, (*first, "batch-normalization", "activation-swap")
 
 
+def _likelihood_at_chance(evidence: Evidence, loss: float, chance: float) -> Sight | None:
+    """A model trained by samples, after enough steps, makes its data no likelier than independent units do."""
+    if evidence.history[-1].get("step", 0) < EARLY_STEPS:
+        return None
+    cause = (
+        f"the negative log-likelihood of validation examples is {loss:.3g} nats after {len(evidence.history)} epochs; "
+        f"independent units with the rates of the data have {chance:.3g}"
+    )
+    return cause, {"progress": evidence.progress, "loss": loss, "chance": chance}, ("faster-learning", "slower-learning")
+
+
 def _jumping(evidence: Evidence) -> Sight | None:
     """From one epoch to the next the loss loses much of what it had gained."""
-    if evidence.progress is None or evidence.chance is None or thriving(evidence):
+    if not evidence.descends or evidence.progress is None or evidence.chance is None or thriving(evidence):
         return None
     losses = [row["train/loss"] for row in evidence.history if "train/loss" in row]
     rises = [(after - before, before, after) for before, after in itertools.pairwise(losses)]

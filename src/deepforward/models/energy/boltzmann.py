@@ -187,6 +187,7 @@ class BoltzmannMachine(EnergyModel):
         """E(v, h), nats."""
         return -self._agreement(torch.cat(state, 1), self.weight, self.bias)
 
+    @torch.no_grad()
     def probabilities(self) -> Float[Tensor, " states"]:
         """Probability of each joint state, float64, in the order of `enumeration.all_states`.
 
@@ -385,6 +386,7 @@ class BoltzmannMachine(EnergyModel):
         """All units of `count` chains at beta = 0."""
         return torch.cat(self.start(count, rng), 1)
 
+    @torch.no_grad()
     def log_base_partition(self) -> Tensor:
         """Exact log Z at beta = 0, nats."""
         return self.units.log_normalizer(self.units.base.new_zeros(1, self.num_units), 0.0)[0].double()

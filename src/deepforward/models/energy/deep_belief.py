@@ -19,6 +19,7 @@ from deepforward.models.energy.enumeration import all_states
 from deepforward.models.energy.greedy import greedy_stages
 from deepforward.models.energy.products import fire, mean, moment, product, product_dtype, sigmoid
 from deepforward.models.energy.rbm import RBM
+from deepforward.models.energy.stack import machines
 
 _HIDDEN = (500, 500)
 #: Hidden units between data and top machine up to which the bound is summed over all their states.
@@ -191,11 +192,172 @@ class DeepBeliefNetwork(nn.Module):
         """Means of the visible units given the first hidden layer."""
         return self._bottom.visible_units.mean(self._bottom.down(state[1].to(self._bottom.weight.dtype)))
 
-    if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in hidden):
-        raise InvalidOption(
-            f"{model} got hidden={list(hidden)}; expected whole numbers of at least 1, for example {list(example)}"
-        )
-    return tuple(hidden)
+    def sample(self, count: int, rng: torch.Generator, steps: int = 1000) -> Float[Tensor, "count units"]:
+        """`count` draws of the visible units after `steps` sweeps in the top machine."""
+        return self.advance(self.start(count, rng), rng, steps)[0]
+
+    # Likelihood; log Z is that of the top machine, since directed layers are normalised.
+
+    def log_unnormalised(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> Float[Tensor, " batch"]:
+        """An unbiased estimate of a lower bound of log p(v) + log Z, nats.
+
+        E_q[log p(v | h1) + ... + log p*_top(h(L-1))] + entropy of q. Where at most 10 units lie between data and top machine,
+        it is the bound itself.
+        """
+        if sum(machine.hidden_units.size for machine in self.lower) <= _ENUMERATED:
+            return self.exact_bound(visible)
+        values = visible.repeat(self.bound_samples, 1)
+        bound = visible.new_zeros(len(values))
+        for number, machine in enumerate(self.lower):
+            weight, bias = self._recognition(number)
+            inputs = values @ weight + bias
+            above = bernoulli(inputs.sigmoid(), draw_key(rng))
+            bound = bound + _entropy(inputs) + _log_bernoulli(values, machine.down(above) + machine.visible_units.bias)
+            values = above
+        bound = bound - self.top.free_energy(values)
+        return bound.reshape(self.bound_samples, -1).mean(0)
+
+    def exact_bound(self, visible: Float[Tensor, "batch units"]) -> Float[Tensor, " batch"]:
+        """The bound of log p(v) + log Z, summed over all states of the units between data and top machine, nats.
+
+        Raises:
+            TooLarge: There are too many of them.
+        """
+        if not self.lower:
+            return -self.top.free_energy(visible)
+        parts = [(q.exp() * (p - q)).sum(1) for p, q in self._enumerated(visible)]
+        return torch.stack(parts).sum(0)
+
+    @torch.no_grad()
+    def exact_log_probability(self, visible: Float[Tensor, "batch units"]) -> Float[Tensor, " batch"]:
+        """Log p(v), by enumeration, nats.
+
+        Raises:
+            TooLarge: There are too many states.
+        """
+        if not self.lower:
+            return -self.top.free_energy(visible) - self.top.log_partition()
+        parts = [p.double().logsumexp(1) for p, _ in self._enumerated(visible)]
+        return torch.stack(parts).logsumexp(0) - self.top.log_partition()
+
+    def log_partition(self) -> float:
+        """Log Z of the top machine by enumeration, nats.
+
+        Raises:
+            TooLarge: There are too many states.
+        """
+        return self.top.log_partition()
+
+    def annealing_start(self, count: int, rng: torch.Generator) -> Tensor:
+        """Visible units of the top machine for `count` chains at beta = 0."""
+        return self.top.annealing_start(count, rng)
+
+    def log_base_partition(self) -> Tensor:
+        """Log Z of the top machine at beta = 0, nats."""
+        return self.top.log_base_partition()
+
+    def anneal(self, values: Tensor, low: float, high: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(log p*_high - log p*_low, a draw that leaves p_high invariant) of the top machine (see `Bipartite.anneal`)."""
+        return self.top.anneal(values, low, high, rng)
+
+    # Gradients of fine-tuning.
+
+    @torch.no_grad()
+    def wake_gradients(self, state: State) -> Mapping[str, Tensor]:
+        """Gradient of -log p(v | h1) - ... - log p(h(L-2) | h(L-1)), averaged over the rows, by parameter name.
+
+        Args:
+            state: (v, h1, ..., h(L-1)), what `recognise` gave.
+        """
+        gradients = {}
+        for number, (machine, (below, above)) in enumerate(zip(self.lower, pairwise(state), strict=True)):
+            inputs = product(above, machine.weight.detach().t().to(above.dtype))
+            error = sigmoid(inputs, machine.visible_units.bias) - below
+            gradients[f"stack.{number}.weight"] = moment(error, above)
+            gradients[f"stack.{number}.visible_units.bias"] = mean(error)
+        return gradients
+
+    @torch.no_grad()
+    def sleep_gradients(self, state: State) -> Mapping[str, Tensor]:
+        """Gradient of -log q(h1 | v) - ... - log q(h(L-1) | h(L-2)), averaged over the rows, by parameter name.
+
+        Args:
+            state: (v, h1, ..., h(L-1)), what `generate` gave.
+        """
+        gradients = {}
+        for number, (below, above) in enumerate(pairwise(state)):
+            own = cast(Recognition, self.recognition[number])
+            error = sigmoid(product(below, own.weight.detach().to(below.dtype)), own.bias) - above
+            gradients[f"recognition.{number}.weight"] = moment(below, error)
+            gradients[f"recognition.{number}.bias"] = mean(error)
+        return gradients
+
+    def top_gradients(self, data: State, chains: State) -> Mapping[str, Tensor]:
+        """Gradient of the gap of energy in the top machine (`EnergyModel.gap_gradients`), by parameter name."""
+        return {f"stack.{len(self.lower)}.{name}": g for name, g in self.top.gap_gradients(data, chains).items()}
+
+    # What the methods above share.
+
+    @property
+    def _machines(self) -> list[RBM]:
+        return cast(list[RBM], list(self.stack))
+
+    @property
+    def _bottom(self) -> RBM:
+        return self._machines[0]
+
+    def _recognition(self, number: int) -> tuple[Tensor, Tensor]:
+        """Weights and biases by which layer `number` + 1 is recognised."""
+        if self.tied:
+            machine = self._machines[number]
+            return machine.weight, machine.hidden_units.bias
+        own = cast(Recognition, self.recognition[number])
+        return own.weight, own.bias
+
+    def _means(self, visible: Tensor) -> State:
+        state = [visible.to(self._bottom.weight.dtype)]
+        for number in range(len(self.lower)):
+            weight, bias = self._recognition(number)
+            state.append(((state[-1] @ weight).to(state[-1].dtype) + bias).sigmoid())
+        return *state, self.top.activity(state[-1])
+
+    def _descended(self, pair: State, rng: torch.Generator) -> State:
+        return *self.generate(pair[0], rng), pair[1]
+
+    def _enumerated(self, visible: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """(log p*(v, h1, ..., h(L-1)), log q of these h given v), each (batch, states), for all states in chunks."""
+        sizes = [machine.hidden_units.size for machine in self.lower]
+        for states in all_states(sum(sizes), math.prod(sizes), visible):
+            layers = states.split(sizes, 1)
+            weight, bias = self._recognition(0)
+            log_q = _log_bernoulli_of_all(layers[0], visible @ weight + bias)
+            outputs = self._bottom.down(layers[0]) + self._bottom.visible_units.bias
+            log_p = visible @ outputs.t() - F.softplus(outputs).sum(1) - self.top.free_energy(layers[-1])
+            for number, (below, above) in enumerate(pairwise(layers), start=1):
+                machine = self.lower[number]
+                weight, bias = self._recognition(number)
+                log_q = log_q + _log_bernoulli(above, below @ weight + bias)
+                log_p = log_p + _log_bernoulli(below, machine.down(above) + machine.visible_units.bias)
+            yield log_p, log_q
+
+
+class Recognition(nn.Module):
+    """Weights and biases of their own by which a directed layer is recognised: q = sigmoid(h R + r).
+
+    Args:
+        machine: The machine whose weights they begin as.
+    """
+
+    def __init__(self, machine: RBM) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(machine.weight.detach().clone())
+        self.bias = nn.Parameter(machine.hidden_units.bias.detach().clone())
+
+    @torch.no_grad()
+    def copy_from(self, machine: RBM) -> None:
+        """Be as the machine's own weights upwards."""
+        self.weight.copy_(machine.weight)
+        self.bias.copy_(machine.hidden_units.bias)
 
 
 def pretraining(recipe: Any) -> tuple[dict[str, Any], ...]:

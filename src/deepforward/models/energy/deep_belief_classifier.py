@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from deepforward.errors import InvalidOption
 from deepforward.layers.shapes import expect_inputs
-from deepforward.models.energy.deep_belief import machines
 from deepforward.models.energy.greedy import greedy_stages
 from deepforward.models.energy.rbm import RBM
+from deepforward.models.energy.stack import machines
 
 _HIDDEN = (500, 500, 2000)
 

@@ -15,11 +15,11 @@ from deepforward.errors import InvalidOption
 from deepforward.layers.sampling import bernoulli, draw_key
 from deepforward.layers.shapes import expect_inputs
 from deepforward.models.energy.copies import CopiedRBM
-from deepforward.models.energy.deep_belief import layer_sizes
 from deepforward.models.energy.energy_model import Connection, EnergyModel, State
 from deepforward.models.energy.enumeration import all_states
 from deepforward.models.energy.greedy import greedy_stages
 from deepforward.models.energy.products import fire, mean, moment_gap, product, product_dtype, sigmoid
+from deepforward.models.energy.stack import layer_sizes
 from deepforward.models.energy.units import BinaryUnits, realised
 
 _HIDDEN = (500, 1000)

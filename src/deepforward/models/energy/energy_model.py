@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -43,11 +44,11 @@ class EnergyModel(nn.Module, ABC):
 
     @abstractmethod
     def log_unnormalised(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> Float[Tensor, " batch"]:
-        """log p(v) + log Z, or a lower bound of it, nats."""
+        """Log p(v) + log Z, or a lower bound of it, nats."""
 
     @abstractmethod
     def log_partition(self) -> float:
-        """log Z by enumeration, nats.
+        """Log Z by enumeration, nats.
 
         Raises:
             TooLarge: There are too many states; the message says how long it would take and names the estimate to use.
@@ -80,6 +81,10 @@ class EnergyModel(nn.Module, ABC):
     @abstractmethod
     def energy(self, state: State) -> Float[Tensor, " rows"]:
         """E of each row, nats; linear in the values of each layer, so that means may stand for independent values."""
+
+    def fixed(self) -> AbstractContextManager[None]:
+        """A block in which the parameters stay as they are, so that what is made of them is made once."""
+        return nullcontext()
 
     @abstractmethod
     def clamp(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> State:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -61,6 +63,7 @@ class RBM(Bipartite):
         self.visible_units = visible_units(visible, size, categories=categories, learn_precision=learn_precision)
         self.hidden_units = hidden_units(hidden_kind, hidden)
         self.weight = nn.Parameter(torch.randn(size, hidden) * weight_scale)
+        self._is_fixed, self._narrow = False, cast(Tensor | None, None)
 
     def up(self, visible: Float[Tensor, "rows visible"]) -> Float[Tensor, "rows hidden"]:
         """The product v W."""
@@ -82,6 +85,15 @@ class RBM(Bipartite):
 
     # The training step by hand. A product is taken once where the generic methods take it for means and draws apart, and its
     # rounding is that of autocast; probabilities are computed and drawn from in fp32 (`layers.sampling`).
+
+    @contextmanager
+    def fixed(self) -> Iterator[None]:
+        """A block in which the weights stay, so that their narrow copy is made once."""
+        self._is_fixed = True
+        try:
+            yield
+        finally:
+            self._is_fixed, self._narrow = False, None
 
     @torch.no_grad()
     def clamp(self, visible: Float[Tensor, "batch visible"], rng: torch.Generator) -> State:
@@ -164,8 +176,15 @@ class RBM(Bipartite):
 
     def _rounded(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Values and weights in the precision of the products."""
-        dtype = self._product_dtype(values)
-        return values.to(dtype), self.weight.detach().to(dtype)
+        dtype, weight = self._product_dtype(values), self.weight
+        if dtype == weight.dtype:
+            return values.to(dtype), weight.detach()
+        if self._narrow is None or self._narrow.dtype != dtype:
+            narrow = weight.detach().to(dtype)
+            if not self._is_fixed:
+                return values.to(dtype), narrow
+            self._narrow = narrow
+        return values.to(dtype), self._narrow
 
 
 def _moment_gap(data: State, chains: State) -> Tensor:

@@ -69,7 +69,8 @@ def training_curves(runs: Mapping[str, History], quantity: str) -> Chart:
         "legend": {"symbolType": "stroke", "symbolSize": 220} if len(splits) > 1 else None,
     }
     epochs = sorted({row["epoch"] for row in rows})
-    title, values = quantity.replace("_", " "), [row["value"] for row in rows]
+    title = quantity.replace("log_likelihood", "log-likelihood").replace("_", " ")
+    values = [row["value"] for row in rows]
     title += f", {UNITS[quantity]}" if quantity in UNITS else ""
     zero = min(values, default=0) >= 0
     spec = specification(
@@ -121,7 +122,7 @@ def by_epoch(history: History, keys: Mapping[str, str], *, quantity: str, captio
         mark={"type": "line", "point": {"size": 22} if len(rows) <= 90 else False},
         encoding={
             "x": {**linear("epoch", "epoch"), "axis": {"values": [epochs[i] for i in evenly(len(epochs), 8)]}},
-            "y": linear("value", quantity, zero=True),
+            "y": {**linear("value", quantity), "scale": {"domain": [0, 1]} if not any(values) else {"zero": True}},
             "color": by_name("line", list(keys), "stroke"),
             "tooltip": [{"field": "line"}, {"field": "epoch"}, {"field": "value", "title": quantity}],
         },
