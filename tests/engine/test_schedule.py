@@ -47,3 +47,19 @@ def test_every_schedule_stays_between_zero_and_its_peak(schedule, peak, steps, s
 def test_bad_options_are_refused(options, message):
     with pytest.raises(InvalidOption, match=message):
         rate("cosine", options, 0.1, 0, 10)
+
+
+def test_linear_falls_on_a_line_after_its_warm_up():
+    rates = [rate("linear", {}, 0.4, step, 100) for step in range(100)]
+    assert rates[0] == 0.4
+    assert rates[50] == pytest.approx(0.2, abs=1e-15)
+    assert rates[99] == pytest.approx(0.004, abs=1e-15)
+    falls = [rate("linear", {"final": 0.25}, 0.4, step, 100) for step in range(100)]
+    assert falls == pytest.approx([0.4 * (1 - 0.75 * step / 100) for step in range(100)], abs=1e-15)
+    warm = [rate("linear", {"warmup": 0.2}, 0.4, step, 100) for step in range(100)]
+    assert warm[:20] == pytest.approx([0.4 * (step + 1) / 21 for step in range(20)], abs=1e-15)
+    assert warm[20] == 0.4
+    assert warm[60] == pytest.approx(0.2, abs=1e-15)
+    assert warm[20:] == sorted(warm[20:], reverse=True)
+    assert rate("linear", {"warmup": 1.0}, 0.4, 99, 100) == pytest.approx(0.4 * 100 / 101)
+    assert rate("linear", {}, 0.4, 0, 1) == 0.4

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from deepforward.engine import snapshots
+
 
 @pytest.fixture(autouse=True)
-def nothing_waits_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Estimators train in a folder that does not stay, so that nothing is lost if it never reaches the disk."""
+def nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Estimators train in a folder that does not stay: its files need not reach the disk, and nobody sees its pictures."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
+    monkeypatch.setattr(snapshots, "keep", lambda *run: None)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from deepforward.engine import Recipe
 from deepforward.errors import InvalidData
 from deepforward.estimators import DBM, DBN, RBM, Hopfield
 
-SHORT = {"n_iter": 1, "batch_size": 16, "n_chains": 8, "random_state": 0}
+SHORT = {"n_iter": 1, "batch_size": 500, "n_chains": 4, "random_state": 0}
 TRAINED = (
     RBM(n_components=5, **SHORT),
     DBN((5, 4), n_fine_tuning_iter=1, **SHORT),
@@ -42,7 +42,7 @@ def test_scikit_learn_checks(estimator: Any, check: Any) -> None:
 def test_a_pickled_estimator_is_the_same(estimator: Any) -> None:
     X = bits(40, 6)
     fitted = clone(estimator).fit(X)
-    copied = pickle.loads(pickle.dumps(fitted))  # what joblib does; our code never unpickles
+    copied = pickle.loads(pickle.dumps(fitted))  # noqa: S301  (what joblib does; our own code never unpickles)
     assert np.array_equal(copied.transform(X), fitted.transform(X))
     assert np.array_equal(copied.score_samples(X), fitted.score_samples(X))
     assert np.array_equal(copied.sample(3), fitted.sample(3))
@@ -60,7 +60,7 @@ def test_a_fitted_estimator_does_not_carry_its_data(estimator: Any) -> None:
 def test_fit_keeps_a_recipe_of_plain_values_and_a_history(estimator: Any) -> None:
     fitted = clone(estimator).set_params(validation_fraction=0.25).fit(bits(40, 6))
     assert Recipe.from_json(fitted.recipe_.to_json()) == fitted.recipe_
-    assert fitted.recipe_.batch_size == 16
+    assert fitted.recipe_.batch_size == 500
     assert [row["epoch"] for row in fitted.history_] == [1]
     assert fitted.history_[0]["validation/reconstruction"] > 0
 
@@ -78,7 +78,7 @@ def test_features_have_names(estimator: Any) -> None:
 @pytest.mark.parametrize("estimator", **named(ESTIMATORS))
 def test_output_is_a_data_frame_if_asked(estimator: Any) -> None:
     frame = clone(estimator).set_output(transform="pandas").fit_transform(bits(40, 6))
-    assert list(frame.columns)[0] == f"{type(estimator).__name__.lower()}0"
+    assert frame.columns[0] == f"{type(estimator).__name__.lower()}0"
 
 
 def test_a_grid_of_numpy_numbers_is_searched() -> None:

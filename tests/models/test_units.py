@@ -146,9 +146,9 @@ def test_units_of_a_block_exclude_each_other_as_they_should(beta):
     units = units_of("pooled")
     row = inputs_of(units)[:1]
     drawn = units.sample(row.expand(30_000, -1), generator(2), beta)
-    blocks = units._blocks(drawn)
+    blocks = units._blocks(drawn).permute(1, 2, 0)
     counts = torch.cat((blocks.sum(0), (1 - blocks.sum(2)).sum(0)[:, None]), 1)
-    means = units._blocks(units.mean(row))[0]
+    means = units._blocks(units.mean(row))[:, 0].T
     expected = 30_000 * torch.cat((means, 1 - means.sum(1, keepdim=True)), 1)
     statistic = ((counts - expected) ** 2 / expected).sum(1)
     assert (statistic < chi2.isf(1e-4, 4)).all()

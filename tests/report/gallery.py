@@ -23,6 +23,11 @@ CHARTS = {
     "lines": figures.lines([1, 2, 3], {"a": [1, NAN, 3], "b": [1, 10, 1e6]}, x_title="x", y_title="y", log_y=True),
     "lines of nothing": figures.lines([1], {"a": [NAN]}, x_title="x", y_title="y"),
     "band": figures.lines([1, 2], {"a": [1, 2]}, bands={"a": ([0, 1], [2, 3])}, x_title="x", y_title="y"),
+    "by epoch": figures.by_epoch(
+        [*HISTORY, {"epoch": 9, "train/loss": None}], {"a": "train/loss", "b": "train/accuracy"}, quantity="q"
+    ),
+    "by epoch, all zero": figures.by_epoch([{"epoch": 1, "a": 0.0}, {"epoch": 2, "a": 0.0}], {"a": "a"}, quantity="q"),
+    "by epoch of nothing": figures.by_epoch([{"epoch": 1, "a": NAN}], {"a": "a"}, quantity="q"),
     "heat map": figures.heat_map(["a", "b"], [0, 5], np.array([[1.0, NAN], [INF, 0.0]]), quantity="q"),
     "one cell": figures.heat_map(["a"], [0], np.ones((1, 1)), quantity="q"),
     "no cell": figures.heat_map([], [], np.ones((0, 0)), quantity="q"),
@@ -34,5 +39,7 @@ CHARTS = {
     "trials": figures.paired_trials(["x", "x", "y"], [0.1, 0.2, NAN], [0.9, INF, 0.1], "accuracy"),
     "histogram": figures.histogram([*RNG.normal(size=500), NAN, INF], quantity="weight"),
     "histogram of nothing": figures.histogram([NAN], quantity="weight"),
+    "histograms": figures.histograms({"a": RNG.normal(size=500), "b": np.array([1.0, NAN])}, quantity="free energy, nats"),
+    "histograms of nothing": figures.histograms({"a": np.array([NAN]), "b": np.zeros(0)}, quantity="q"),
     "scatter": figures.scatter([1, 2, NAN], [1, 0, 3], groups=["a", "b", "a"], x_title="x", y_title="y", log_y=True),
 }

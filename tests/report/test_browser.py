@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 
+import energy_run
 import pytest
 from gallery import CHARTS
 
@@ -127,6 +128,23 @@ def test_hovering_a_cell_names_layer_and_step(page):
     tooltip = page.find_element("id", "vg-tooltip-element").text
     assert "body." in tooltip
     assert "step" in tooltip
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_the_page_of_a_model_with_an_energy_is_quiet_and_fits(page, tmp_path, width):
+    page.get_log("browser")
+    record = energy_run.record()
+    show(page, write(run_page(record), tmp_path / "energy.html").as_uri(), width)
+    assert [entry["message"] for entry in page.get_log("browser")] == []
+    assert len(page.find_elements("css selector", "figure.chart svg")) == 10
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    outside = """return [...document.querySelectorAll('.grid img')].map(image => image.getBoundingClientRect())
+        .filter(box => box.left < 0 || box.right > arguments[0] || box.width < 20).length"""
+    assert page.execute_script(outside, width) == 0
+    # The images of a row stand beside each other, on a phone too.
+    tops = """return [...document.querySelectorAll('.fixed.named')].map(grid =>
+        new Set([...grid.querySelectorAll('img')].map(image => image.getBoundingClientRect().top)).size)"""
+    assert page.execute_script(tops) == [8, len(record.snapshots), 2, 3]
 
 
 @pytest.mark.parametrize("width", [360, 1200])

@@ -2,10 +2,12 @@ import base64
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from deepforward.errors import ShapeError
 from deepforward.report import Images
-from deepforward.report.images import MAX_IMAGES, PIXEL_BUDGET, data_uris
+from deepforward.report.images import MAX_IMAGES, PIXEL_BUDGET, data_uris, montage
 
 
 def decoded(grid: Images) -> list[np.ndarray]:
@@ -48,3 +50,23 @@ def test_many_large_photographs_stay_within_the_budget():
     assert sum(map(len, uris)) < 1.6 * PIXEL_BUDGET  # noise does not compress; base64 and headers add to it
     (_, (width, height)), *_ = data_uris(Images(pixels))
     assert abs(width / height - 1.5) < 0.05
+
+
+def test_a_montage_lays_images_in_rows_with_grey_between():
+    pixels = np.stack([np.full((1, 32, 40), value, np.uint8) for value in (10, 20, 30)])
+    sheet = np.asarray(Image.open(io.BytesIO(montage(pixels, 2))))
+    assert sheet.shape == (32 + 2 + 32, 40 + 2 + 40)
+    assert [sheet[0, 0], sheet[0, 42], sheet[34, 0], sheet[34, 42], sheet[0, 41], sheet[33, 0]] == [10, 20, 30, 128, 128, 128]
+
+
+def test_small_images_of_a_montage_are_magnified_and_colour_is_kept():
+    pixels = np.arange(2 * 3 * 8 * 8, dtype=np.uint8).reshape(2, 3, 8, 8)
+    sheet = np.asarray(Image.open(io.BytesIO(montage(pixels, 9))))
+    assert sheet.shape == (32, 32 + 2 + 32, 3)
+    assert (sheet[4:8, 8:12] == pixels[0, :, 1, 2]).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 8, 8), (2, 2, 8, 8), (8, 8)])
+def test_what_is_no_row_of_images_makes_no_montage(shape):
+    with pytest.raises(ShapeError, match="expected"):
+        montage(np.zeros(shape, np.uint8), 2)

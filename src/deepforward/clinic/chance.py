@@ -57,9 +57,10 @@ def likelihood_span(model: nn.Module, binarize: str, inputs: Tensor) -> Span | N
     """Negative log-likelihood of independent units fitted to the data, and the least that any model of such units has.
 
     - Binary units with values drawn from x in [0, 1]: chance is the sum over the units of H(mean x), H(p) = -p log p - (1 - p)
-      log(1 - p): the cross-entropy in expectation over the draws. A draw carries the noise H(x) of its own, which no model foretells:
-      the floor is the mean over the examples of the sum of H(x), and chance - floor is what pixels tell about each other. With
-      `none`, x itself stands for the draw: log p is convex in x, so both bounds hold for it, too. `threshold` leaves no noise.
+      log(1 - p): the cross-entropy in expectation over the draws. A draw carries the noise H(x) of its own, which no model
+      foretells: the floor is the mean over the examples of the sum of H(x), and chance - floor is what the units tell about
+      each other. With `none`, x itself stands for the draw: log p is convex in x, so -log p(x) is at least that of the draws,
+      and the floor holds for it, too. With `threshold` there is no noise, and the floor is 0.
     - Softmax units: the same with H = -sum p log p over each group.
     - Gaussian units of precision 1: chance is the sum of (log 2 pi + variance) / 2, and the density of a mixture of such
       normals is nowhere above that of one at its mean, so the floor is the sum of (log 2 pi) / 2. What lies between is half the
@@ -78,7 +79,7 @@ def likelihood_span(model: nn.Module, binarize: str, inputs: Tensor) -> Span | N
     if type(units) is GaussianUnits and not units.log_precision.requires_grad:
         constant = 0.5 * math.log(2 * math.pi) * values.shape[1]
         return Span(constant + 0.5 * float(values.var(0, correction=0).sum()), constant)
-    if type(units) not in (BinaryUnits, SoftmaxUnits) or values.shape[1] != units.size:
+    if not isinstance(units, (BinaryUnits, SoftmaxUnits)) or values.shape[1] != units.size:
         return None
     if binarize == "threshold":
         values = realised(units, values, binarize, torch.Generator())  # nothing is drawn
@@ -86,6 +87,6 @@ def likelihood_span(model: nn.Module, binarize: str, inputs: Tensor) -> Span | N
     return Span(float(chance.mean()), float(noise.mean()))
 
 
-def _entropy(units: Units, p: Tensor) -> Tensor:
+def _entropy(units: BinaryUnits | SoftmaxUnits, p: Tensor) -> Tensor:
     """Entropy of each value's own part, nats: of both outcomes of a binary unit, of one category of a softmax unit."""
-    return torch.special.entr(p) + (torch.special.entr(1 - p) if type(units) is BinaryUnits else 0.0)
+    return torch.special.entr(p) + (torch.special.entr(1 - p) if isinstance(units, BinaryUnits) else 0.0)

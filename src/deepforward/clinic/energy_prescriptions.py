@@ -32,20 +32,18 @@ _SMALL = 0.01
 def settled(name: str, recipe: Mapping[str, Any]) -> str:
     """Why a prescription of this module would change nothing, as far as the recipe alone tells it; "" if it might."""
     options = recipe.get("objective_options", {})
-    decay = recipe.get("weight_decay") or 0.0
-    if name == "parallel-tempering" and options.get("temperatures", 1) > 1:
-        return f"the chains have {options['temperatures']} temperatures already"
-    if name == "centring" and options.get("centre", True):
-        return "the gradient is centred already"
-    if name == "sparsity-target" and options.get("sparsity") is not None:
-        return f"the hidden units have a target of {options['sparsity']} already"
-    if name == "weight-decay" and decay >= DECAY:
-        return f"the weights decay at {decay:g} already"
-    if name == "small-weights" and recipe.get("model_options", {}).get("weight_scale", _SMALL) <= _SMALL:
-        return "the first weights are small already"
-    if name == "decaying-rate" and recipe.get("schedule", "constant") != "constant":
-        return f"the rate decays already (schedule '{recipe['schedule']}')"
-    return ""
+    scale = recipe.get("model_options", {}).get("weight_scale", _SMALL)
+    decay, schedule = recipe.get("weight_decay") or 0.0, recipe.get("schedule") or "constant"
+    reasons = {
+        "parallel-tempering": (options.get("temperatures", 1) > 1, "the chains have several temperatures already"),
+        "centring": (options.get("centre", True), "the gradient is centred already"),
+        "sparsity-target": (options.get("sparsity") is not None, "the hidden units have a target of activity already"),
+        "weight-decay": (decay >= DECAY, f"the weights decay at {decay:g} already"),
+        "small-weights": (scale <= _SMALL, "the first weights are small already"),
+        "decaying-rate": (schedule != "constant", f"the rate decays already (schedule '{schedule}')"),
+    }
+    holds, reason = reasons.get(name, (False, ""))
+    return reason if holds else ""
 
 
 def slower_learning(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:

@@ -22,8 +22,8 @@ class Evidence:
         chance: Loss of a model that knows only how often each class occurs (nats for cross-entropy), or of independent units
             with the rates of the data (negative log-likelihood, nats an example); None if unknown.
         floor: Loss below which no model of such outputs or units can come, in the unit of `chance`.
-        reached: What the run came to in the unit of `chance`, on validation examples, where the loss itself tells nothing; NaN if
-            it diverged; None if it was not measured.
+        reached: What the run came to in the unit of `chance`, on validation examples, where the loss itself tells nothing;
+            NaN if it diverged; None if it was not measured.
         input_scale: Root mean square of what the model is fed, after scaling, or None if unknown; initialisations assume 1.
         twin: The same facts for the shallower twin, if it was trained.
     """
@@ -54,9 +54,9 @@ class Evidence:
     def progress(self) -> float | None:
         """Share of what there is to learn that training learnt, 1 - (loss - floor) / (chance - floor), in [0, 1].
 
-        0 is what knowing the class frequencies (the rates of the units) gives, and what a loss that is not finite counts as; 1 is
-        a loss at its floor, which is zero in supervised learning. None where it cannot be known: no history, no chance level, or
-        an objective whose loss does not descend and of which nothing else was measured.
+        0 is what knowing the class frequencies (the rates of the units) gives, and what a loss that is not finite counts as; 1
+        is a loss at its floor, which is zero in supervised learning. None where it cannot be known: no history, no chance
+        level, or an objective whose loss does not descend and of which nothing else was measured.
         """
         if self.loss is None or self.span is None:
             return None

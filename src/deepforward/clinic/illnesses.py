@@ -46,9 +46,16 @@ def _digits(model: str = "perceptron", *, learning_rate: float = 0.05, batch_siz
 
 def _machine(data: str = "digits", *, hidden: int = 12, epochs: int = 20, **fields: Any) -> Recipe:
     """A restricted Boltzmann machine of so few hidden units that its likelihood is exact; fp32, so that machines agree."""
-    usual: dict[str, Any] = {"batch_size": 100, "learning_rate": 2.0, "schedule": "constant", "averaging": 0.99}
+    usual: dict[str, Any] = {
+        "validation": 0.2,
+        "batch_size": 100,
+        "learning_rate": 2.0,
+        "schedule": "constant",
+        "averaging": 0.99,
+        "precision": "fp32",
+    }
     options = {"hidden": hidden, **fields.pop("model_options", {})}
-    return Recipe(model="rbm", model_options=options, data=data, epochs=epochs, precision="fp32", **{"validation": 0.2} | usual | fields)
+    return Recipe(model="rbm", model_options=options, data=data, epochs=epochs, **usual | fields)
 
 
 #: Rule -> illness.
@@ -110,19 +117,19 @@ ILLNESSES: Mapping[str, Illness] = {
         placebo="sparsity-target",
     ),
     "idle-units": Illness(
-        _machine(learning_rate=5.0, validation=0.1, objective_options={"centre": False}),
+        _machine(learning_rate=5.0, validation=0.3, objective_options={"centre": False}),
         "a gradient that is not centred: it first moves the hidden biases, so far that no unit is ever on again",
         cure="centring",
         placebo="more-sweeps",
     ),
     "overfitting": Illness(
-        _machine("bars-and-stripes?n=600&noise=0.05", epochs=50, batch_size=10, learning_rate=4.0, validation=0.8),
-        "ninety noisy examples, learnt by heart with more weights than pixels in all of them together would justify",
+        _machine("bars-and-stripes?n=600&noise=0.05", epochs=80, batch_size=10, learning_rate=4.0, validation=0.8),
+        "ninety noisy examples gone through eighty times at a high rate, until their noise is known by heart",
         cure="weight-decay",
         placebo="sparsity-target",
     ),
     "unstable-learning": Illness(
-        _machine(learning_rate=20.0, validation=0.1, objective_options={"persistent": True}),
+        _machine(learning_rate=20.0, validation=0.3, objective_options={"persistent": True}),
         "steps so long that all chains run after each change of the weights together",
         cure="slower-learning",
         placebo="more-sweeps",
@@ -140,7 +147,5 @@ HEALTHY: Mapping[str, Recipe] = {
     "rings": _digits(depth=3, batch_size=32).replace(data="rings", epochs=15),
     "contrastive-divergence": _machine(validation=0.1),
     "persistent-chains": _machine(validation=0.1, objective_options={"persistent": True}),
-    "gaussian": _machine(
-        validation=0.1, learning_rate=0.1, scaling="standardise", model_options={"visible": "gaussian"}
-    ),
+    "gaussian": _machine(validation=0.1, learning_rate=0.1, scaling="standardise", model_options={"visible": "gaussian"}),
 }

@@ -194,7 +194,7 @@ def _progress(evidence: Evidence) -> float:
     objective = evidence.recipe.get("objective")
     if evidence.span is not None and not evidence.descends:
         raise InvalidOption(
-            f"a run with '{objective}' ended without a likelihood of validation examples to measure progress by; expected a share "
-            "of them (validation=0.1) and ais_chains above 0"
+            f"a run with '{objective}' has no likelihood of validation examples to measure progress by; expected one that "
+            "ended, with a share of them held out (validation=0.1) and ais_chains above 0"
         )
     raise InvalidOption(f"objective '{objective}' has no known chance level to measure progress from; use cross-entropy")

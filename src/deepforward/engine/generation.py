@@ -94,10 +94,15 @@ def _check(**numbers: int) -> None:
 
 
 def _with_chains(parts: Parts) -> Any:
-    if not all(hasattr(parts.model, method) for method in ("start", "advance", "mean_visible")):
-        able = [card.name for card in catalogue.cards("models") if card.details.get("objective") == "contrastive-divergence"]
-        raise InvalidModel(f"a run of '{parts.recipe.model}' has nothing to sample from; expected a run of {' or '.join(able)}")
+    if not _has_chains(parts.model):
+        energies = [card for card in catalogue.cards("models") if card.target.startswith("deepforward.models.energy")]
+        able = ", ".join(card.name for card in energies if _has_chains(card.load()))
+        raise InvalidModel(f"a run of '{parts.recipe.model}' has no chains to sample from; expected a run of one of: {able}")
     return parts.model
+
+
+def _has_chains(model: object) -> bool:
+    return all(hasattr(model, method) for method in ("start", "advance", "mean_visible"))
 
 
 def _rng(parts: Parts, seed: int) -> torch.Generator:

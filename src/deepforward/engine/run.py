@@ -22,7 +22,7 @@ from deepforward.engine.device import choose_device
 from deepforward.engine.evaluation import Evaluation, evaluate_examples
 from deepforward.engine.randomness import isolated
 from deepforward.engine.recipe import Recipe
-from deepforward.errors import CorruptRun, DeepforwardError, RunMismatch, UnknownName
+from deepforward.errors import CorruptRun, DeepforwardError, RunMismatch, ShapeError, UnknownName
 from deepforward.files import write_whole
 from deepforward.instruments.readings import Readings
 
@@ -147,9 +147,15 @@ class Run:
 
         Raises:
             UnknownName: Another split.
+            ShapeError: `data` has examples of another shape.
         """
         if split not in ("test", "train"):
             raise UnknownName("split", split, ("test", "train"))
+        if data is not None and data.shape != self.data.shape:
+            raise ShapeError(
+                f"got {data.name} with examples of shape {data.shape}; expected {self.data.shape} as in {self.data.name}; "
+                "give data of that shape"
+            )
         examples: Split = getattr(data or self.data, split)
         return embedding.embed(self.parts(), examples), examples.targets
 

@@ -21,11 +21,13 @@ OPTIONS: Mapping[str, Mapping[str, float]] = {
 def rate(schedule: str, options: Mapping[str, Any], peak: float, step: int, steps: int) -> float:
     """Learning rate at `step` (from 0) of `steps`.
 
-    constant: peak. linear: linear warm-up over the share `warmup`, then a line from peak to `final` x peak. cosine: linear warm-up over the share `warmup`, then half a cosine from peak to `final` x peak.
-    one-cycle: the same with a warm-up that starts at `start` x peak. step: peak x `factor`^k after k x `every` x steps.
+    constant: peak. linear: linear warm-up over the share `warmup`, then a line from peak to `final` x peak. cosine: the same,
+    half a cosine for the line. one-cycle: that, with a warm-up that starts at `start` x peak. step: peak x `factor`^k
+    after k x `every` x steps.
 
     Raises:
         InvalidOption: Unknown option, or a value that is not a number from 0 to 1.
+
     Source: Loshchilov and Hutter 2017 (cosine); Smith and Topin 2018 (one-cycle).
     """
     known = OPTIONS[schedule]

@@ -207,7 +207,6 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             pretraining=tuple(earlier),
             device=self.device,
             probe_budget=0.0,
-            precision="fp32",
             seed=seed_of(self.random_state),
             **last,
         ).complete(regression=True)

@@ -1,6 +1,7 @@
 """Training signals: what a model, a batch and a random generator are turned into."""
 
 from deepforward.objectives.energy import ContrastiveDivergence
+from deepforward.objectives.exact_likelihood import ExactLikelihood
 from deepforward.objectives.layerwise import LayerwiseContrastiveDivergence
 from deepforward.objectives.objective import Objective, Signal
 from deepforward.objectives.supervised import CrossEntropy, SquaredError, SquaredErrorOneHot
@@ -9,6 +10,7 @@ from deepforward.objectives.wake_sleep import UpDown
 __all__ = [
     "ContrastiveDivergence",
     "CrossEntropy",
+    "ExactLikelihood",
     "LayerwiseContrastiveDivergence",
     "Objective",
     "Signal",

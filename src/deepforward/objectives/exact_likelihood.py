@@ -83,7 +83,7 @@ class ExactLikelihood(Objective):
 def _countable(model: nn.Module) -> Any:
     if not hasattr(model, "log_partition_tensor") or getattr(model, "is_bound", False):
         raise InvalidModel(
-            f"exact-likelihood got {type(model).__name__}; expected a model whose -F(v) and log Z are exact, for example a small "
-            "boltzmann-machine or rbm; use contrastive-divergence"
+            f"exact-likelihood got {type(model).__name__}; expected a model whose -F(v) and log Z are exact, for example a "
+            "small boltzmann-machine or rbm; use contrastive-divergence"
         )
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -19,7 +20,8 @@ class LayerwiseContrastiveDivergence(Objective):
     """Contrastive divergence of one layer of a stack; its data are the means of the layers below, which stand still.
 
     The model offers `stack`, its layers as models with energies, each of which called on the examples of the one below gives
-    the means of its hidden units.
+    the means of its hidden units. If it has `begin_layer`, that is called before with the number of the layer; if it has
+    `compose`, that makes a trained stack into the whole whose likelihood is measured.
 
     Args:
         layer: Number of the layer that is trained, from 0.
@@ -54,11 +56,11 @@ class LayerwiseContrastiveDivergence(Objective):
             InvalidOption: There is no such layer.
             InvalidData: Values that the visible units cannot take.
         """
-        machine = self._machine(model)
-        tie = getattr(model, "tie", None)
-        if callable(tie):
-            tie()  # what is recognised follows what is trained
-        self.inner.prepare(machine, self._below(model, inputs), rng)
+        self._machine(model)  # is there one?
+        begin = getattr(model, "begin_layer", None)
+        if callable(begin):
+            begin(self.layer)
+        self.inner.prepare(self._machine(model), self._below(model, inputs), rng)
 
     def signals(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Iterator[Signal]:
         """One signal, which reaches the parameters of the layer only."""
@@ -76,8 +78,12 @@ class LayerwiseContrastiveDivergence(Objective):
         """Log-likelihood, or a bound of it, of the whole model, once its last layer is trained and if it has one."""
         if self.layer + 1 < len(self._stack(model)) or not hasattr(model, "log_unnormalised"):
             return {}
+        whole = copy.deepcopy(model)
+        compose = getattr(whole, "compose", None)
+        if callable(compose):
+            compose()
         inner = self.inner
-        return log_likelihoods(model, splits, inner.binarize, rng, chains=inner.ais_chains, temperatures=inner.ais_temperatures)
+        return log_likelihoods(whole, splits, inner.binarize, rng, chains=inner.ais_chains, temperatures=inner.ais_temperatures)
 
     def snapshot(self, model: nn.Module, rng: torch.Generator) -> Mapping[str, Tensor]:
         """Dreams of the layer, where they are examples."""

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from deepforward.clinic.finding import Evidence, Finding
 from deepforward.clinic.rules.progress import JUMP, thriving
 
-#: Share of the distance between chains that a chain has moved after 20 sweeps, below which it stands still. A chain that forgets
-#: at the rate exp(-sweeps / tau) has tau = 20 / -ln(1 - share): 90 sweeps here, as many steps of persistent learning.
+#: Share of the distance between chains that a chain has moved after 20 sweeps, below which it stands still. A chain that
+#: forgets at the rate exp(-sweeps / tau) has tau = 20 / -ln(1 - share): 90 sweeps here, as many steps of persistent learning.
 STILL = 0.2
 
 #: Distance between chains, in units of that between examples, below which they are all in one place.
 ALIKE = 0.5
 
-#: The same share as in `STILL`, above which chains are carried along together. Chains of a model that stands still cannot exceed 1:
-#: two states of one chain are at most as far apart as two that have nothing to do with each other.
+#: The same share, above which chains are carried along together. Chains of a model that stands still cannot exceed 1: two
+#: states of one chain are at most as far apart as two that have nothing to do with each other.
 CARRIED = 1.25
 
 #: Share of the hidden units that are dead or always on in an ill layer: most of them.
@@ -51,7 +51,7 @@ def stuck_chains(evidence: Evidence) -> list[Finding]:
             rule="stuck-chains",
             layer="",
             severity=_severity(evidence, 1.0 - min(1.0, mixing, diversity)),
-            cause=f"the persistent chains {where} (median of the second half of the epochs): what they show of the model is old",
+            cause=f"the persistent chains {where} (late in training, as a median): what they show of the model is old",
             evidence={"mixing": mixing, "diversity": diversity},
             source="Fischer and Igel 2010; Tieleman 2008; Desjardins et al. 2010",
             prescriptions=("slower-learning", "parallel-tempering", "more-sweeps", "weight-decay", "decaying-rate"),
@@ -73,8 +73,8 @@ def idle_units(evidence: Evidence) -> list[Finding]:
             rule="idle-units",
             layer="",
             severity=_severity(evidence, min(1.0, dead + always_on)),
-            cause=f"{dead:.0%} of the hidden units are on for fewer than 1% of the training examples and {always_on:.0%} for more than "
-            "99%: they tell examples apart no more than a constant does",
+            cause=f"{dead:.0%} of the hidden units are on for fewer than 1% of the training examples and {always_on:.0%} for "
+            "more than 99%: they tell examples apart no more than a constant does",
             evidence={"dead": dead, "always_on": always_on},
             source="Hinton 2012, sections 8 and 11; Melchior, Fischer, Wiskott 2016",
             prescriptions=("centring", "small-weights", "sparsity-target", "slower-learning"),
@@ -86,8 +86,8 @@ def overfitting(evidence: Evidence) -> list[Finding]:
     """Training examples have become much likelier than validation examples, by more than both have gained.
 
     The partition function cancels out of a difference of free energies, F(validation) - F(training) = log p(training) -
-    log p(validation): that gap, less what it was after the first epoch, is what was learnt of the training examples alone. It is
-    judged in units of all there is to learn.
+    log p(validation): that gap, less what it was after the first epoch, is what was learnt of the training examples alone. It
+    is judged in units of all there is to learn.
 
     Source: Hinton 2012, A practical guide to training restricted Boltzmann machines, section 6.
     """
@@ -103,12 +103,12 @@ def overfitting(evidence: Evidence) -> list[Finding]:
             rule="overfitting",
             layer="",
             severity=_severity(evidence, min(1.0, memorised)),
-            cause=f"training examples are {gap:.3g} nats likelier than validation examples, {gaps[0]:.2g} after the first epoch: "
-            f"{memorised:.0%} of what there is to learn was learnt of them alone"
+            cause=f"training examples are {gap:.3g} nats likelier than validation examples, {gaps[0]:.2g} after the first "
+            f"epoch: {memorised:.0%} of what there is to learn was learnt of them alone"
             + ("" if progress is None else f", {progress:.0%} of the others"),
             evidence={"memorised": memorised, "gap": gap, "first_gap": gaps[0]},
             source="Hinton 2012, A practical guide to training restricted Boltzmann machines, section 6",
-            prescriptions=("weight-decay", "fewer-epochs", "fewer-hidden-units", "sparsity-target"),
+            prescriptions=("weight-decay", "fewer-epochs", "fewer-hidden-units"),
         )
     ]
 
@@ -116,8 +116,8 @@ def overfitting(evidence: Evidence) -> list[Finding]:
 def unstable_learning(evidence: Evidence) -> list[Finding]:
     """Late in training the steps are longer than samples can follow.
 
-    Either persistent chains move farther in 20 sweeps than they are apart, which chains of a model that stands still cannot: they
-    are carried along by the weights. Or each unit given all others is foretold worse than from its rate alone.
+    Either persistent chains move farther in 20 sweeps than they are apart, which chains of a model that stands still cannot:
+    they are carried along by the weights. Or each unit given all others is foretold worse than from its rate alone.
 
     Source: Hinton 2012, A practical guide to training restricted Boltzmann machines, section 7; Tieleman and Hinton 2009, Using
     fast weights to improve persistent contrastive divergence.

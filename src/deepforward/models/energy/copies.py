@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from deepforward.models.energy.bipartite import Bipartite
-from deepforward.models.energy.energy_model import Connection
+from deepforward.models.energy.energy_model import Connection, State
+from deepforward.models.energy.products import moment_gradients
 from deepforward.models.energy.units import BinaryUnits, Units, realised
 
 
@@ -88,3 +91,13 @@ class CopiedRBM(Bipartite):
     def forward(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch hidden"]:
         """Means of one copy of the hidden units given the examples: the data of the machine above."""
         return self.hidden_units.mean(self.up(self.copies[0] * self.visible(inputs))) / self.copies[1]
+
+    @torch.no_grad()
+    def gap_gradients(self, data: State, chains: State) -> Mapping[str, Tensor]:
+        """Gradient of `gap`: moments of the sums over the chains minus those over the data."""
+        return moment_gradients(self.connections, data, chains)
+
+    @torch.no_grad()
+    def centred_gradients(self, data: State, chains: State, offsets: State) -> dict[str, Tensor]:
+        """`gap_gradients` of the centred parametrisation (see `energy_model.centre`)."""
+        return moment_gradients(self.connections, data, chains, offsets)

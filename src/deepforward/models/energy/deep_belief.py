@@ -107,6 +107,10 @@ class DeepBeliefNetwork(nn.Module):
 
     # Recognition and generation.
 
+    def begin_layer(self, layer: int) -> None:
+        """Make ready for the greedy training of a machine of `stack`: recognition follows what is trained."""
+        self.tie()
+
     def tie(self) -> None:
         """Make the recognition weights those of the stack again."""
         self.tied.fill_(True)

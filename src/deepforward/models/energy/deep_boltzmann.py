@@ -18,7 +18,7 @@ from deepforward.models.energy.copies import CopiedRBM
 from deepforward.models.energy.energy_model import Connection, EnergyModel, State
 from deepforward.models.energy.enumeration import all_states
 from deepforward.models.energy.greedy import greedy_stages
-from deepforward.models.energy.products import fire, mean, moment_gap, product, product_dtype, sigmoid
+from deepforward.models.energy.products import fire, moment_gradients, product, product_dtype, sigmoid
 from deepforward.models.energy.stack import layer_sizes
 from deepforward.models.energy.units import BinaryUnits, realised
 
@@ -51,6 +51,7 @@ class DeepBoltzmannMachine(EnergyModel):
     """
 
     is_bound: ClassVar[bool] = True
+    greedy_layer: Tensor
 
     def __init__(
         self,
@@ -75,11 +76,17 @@ class DeepBoltzmannMachine(EnergyModel):
         self.connections = tuple(
             Connection(f"weights.{k}", f"layers.{k}.bias", f"layers.{k + 1}.bias") for k in range(len(sizes) - 1)
         )
+        # Of greedy training: the layer that is trained, -1 if none, and what biases the layers below had as seen from below.
+        self.register_buffer("greedy_layer", torch.tensor(-1))
+        for k in range(1, len(sizes) - 1):
+            self.register_buffer(f"from_below{k}", torch.zeros(sizes[k]))
 
     @property
     def bf16_products(self) -> bool:
         """Zeros and ones are exact in bf16."""
         return True
+
+    # Greedy training.
 
     @property
     def stack(self) -> list[CopiedRBM]:
@@ -89,10 +96,35 @@ class DeepBoltzmannMachine(EnergyModel):
         machine whose other layer has one more neighbour. So the weights of each machine are right in the whole.
         """
         units, last = self._units, len(self.weights) - 1
-        return [
+        machines = [
             CopiedRBM(weight, units[k], units[k + 1], (2 if k < last else 1, 2 if k > 0 else 1))
             for k, weight in enumerate(self.weights)
         ]
+        for k, machine in enumerate(machines[: max(int(self.greedy_layer), 0)]):
+            machine.hidden_units.bias = nn.Parameter(self.get_buffer(f"from_below{k + 1}"), requires_grad=False)
+        return machines
+
+    @torch.no_grad()
+    def begin_layer(self, layer: int) -> None:
+        """Make ready for the greedy training of a machine of `stack`.
+
+        An inner layer has two biases then: as hidden units of the machine below, which stays as it is from now on, and as visible
+        units of this one.
+        """
+        if layer > 0 and int(self.greedy_layer) != layer:
+            self.get_buffer(f"from_below{layer}").copy_(self._units[layer].bias)
+        self.greedy_layer.fill_(layer)
+
+    @torch.no_grad()
+    def compose(self) -> None:
+        """End greedy training: the bias of an inner layer becomes the mean of its two.
+
+        Its log-odds given both neighbours are then the mean of what the two machines say, each of which took its own neighbour's
+        part for both.
+        """
+        for k in range(1, min(int(self.greedy_layer) + 1, len(self.weights))):
+            self._units[k].bias.lerp_(self.get_buffer(f"from_below{k}"), 0.5)
+        self.greedy_layer.fill_(-1)
 
     # Data.
 
@@ -111,7 +143,8 @@ class DeepBoltzmannMachine(EnergyModel):
 
     @torch.no_grad()
     def prepare(self, visible: Float[Tensor, "batch units"]) -> None:
-        """Base and, unless they were learnt before, visible biases at the statistics of the data."""
+        """Base and, unless they were learnt before, visible biases at the statistics of the data; greedy training is at its end."""
+        self.compose()
         self._units[0].fit_base(visible)
         if not self._units[0].bias.any():
             self._units[0].bias.copy_(self._units[0].base)
@@ -220,13 +253,13 @@ class DeepBoltzmannMachine(EnergyModel):
 
     @torch.no_grad()
     def gap_gradients(self, data: State, chains: State) -> Mapping[str, Tensor]:
-        """Gradient of `gap`: moments of neighbouring layers over the chains minus those over the data, with the sign of -E."""
-        gradients = {}
-        for k in range(len(self.weights)):
-            gradients[f"weights.{k}"] = moment_gap((data[k], data[k + 1]), (chains[k], chains[k + 1]))
-        for k in range(len(self.layers)):
-            gradients[f"layers.{k}.bias"] = mean(chains[k]) - mean(data[k])
-        return gradients
+        """Gradient of `gap`: moments of neighbouring layers over the chains minus those over the data."""
+        return moment_gradients(self.connections, data, chains)
+
+    @torch.no_grad()
+    def centred_gradients(self, data: State, chains: State, offsets: State) -> dict[str, Tensor]:
+        """`gap_gradients` of the centred parametrisation (see `energy_model.centre`)."""
+        return moment_gradients(self.connections, data, chains, offsets)
 
     # Likelihood.
 

@@ -11,7 +11,7 @@ _LEARNING_RATE = 0.05
 def greedy_stages(
     layers: int, *, epochs: int, learning_rate: float = _LEARNING_RATE, ais_chains: int = 0, **options: Any
 ) -> tuple[dict[str, Any], ...]:
-    """One mapping of recipe fields for each layer, each training this layer alone on the means of the ones below.
+    """One mapping of recipe fields for each layer, each training this layer alone on the means of the ones below it.
 
     Args:
         layers: Number of layers.
@@ -29,7 +29,6 @@ def greedy_stages(
         "weight_decay": 0.0,
         "schedule": "linear",
         "schedule_options": {},
-        "batch_size": 100,
         "averaging": 0.999,
         "clip": None,
         "patience": None,

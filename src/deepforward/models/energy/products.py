@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from deepforward.layers.sampling import draw_key, sample_sigmoid
+from deepforward.models.energy.energy_model import Connection, State
 
 
 def product_dtype(values: Tensor) -> torch.dtype:
@@ -33,12 +36,39 @@ def moment(lower: Float[Tensor, "rows lower"], upper: Float[Tensor, "rows upper"
     return product(lower.t(), upper.to(lower.dtype)).to(_wide(lower)).div_(len(lower))
 
 
-def moment_gap(data: tuple[Tensor, Tensor], chains: tuple[Tensor, Tensor]) -> Float[Tensor, "lower upper"]:
+def moment_gap(data: State, chains: State) -> Float[Tensor, "lower upper"]:
     """`moment` of the chains minus that of the data, each (lower values, upper values), in one product."""
     (lower, upper), (dreamt, dreaming), rows = data, chains, len(chains[0])
     kind = product_dtype(dreamt)
     stacked = torch.cat((dreaming.to(kind), upper.to(kind) * (-rows / len(upper))))
     return product(torch.cat((dreamt.to(kind), lower.to(kind))).t(), stacked).to(_wide(dreamt)).div_(rows)
+
+
+def moment_gradients(
+    connections: Sequence[Connection], data: State, chains: State, offsets: State | None = None
+) -> dict[str, Tensor]:
+    """Gradient of mean energy of the data minus that of the chains, by parameter name, where E = -sum v·W h - sum b·v.
+
+    Args:
+        connections: Names of weights and biases, one for each pair of neighbouring layers from the lowest up.
+        data: Values of the layers.
+        chains: The same of the chains.
+        offsets: Mean of each layer; with them the gradient is that of the centred parametrisation (`energy_model.centre`).
+            Values are centred before they are multiplied, which costs passes over (rows, units) and not over the weights.
+    """
+    gradients = {}
+    for k, (_, lower, upper) in enumerate(connections):
+        gradients[lower] = mean(chains[k]) - mean(data[k])
+        gradients[upper] = mean(chains[k + 1]) - mean(data[k + 1])
+    if offsets is None:
+        return gradients | {c.weight: moment_gap(data[k : k + 2], chains[k : k + 2]) for k, c in enumerate(connections)}
+    data, chains = (tuple(v - o.to(v.dtype) for v, o in zip(state, offsets, strict=True)) for state in (data, chains))
+    for k, (weight, lower, upper) in enumerate(connections):
+        step = moment_gap(data[k : k + 2], chains[k : k + 2])
+        gradients[weight] = step
+        gradients[lower] = gradients[lower] - step @ offsets[k + 1].to(step.dtype)
+        gradients[upper] = gradients[upper] - offsets[k].to(step.dtype) @ step
+    return gradients
 
 
 def fire(

@@ -334,20 +334,21 @@ class PooledUnits(Units):
 
     def log_normalizer(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
         """Sum over the blocks of log(1 + sum exp(x + b))."""
-        return self._with_off(inputs + self.bias_at(beta)).logsumexp(2).sum(1)
+        return self._with_off(inputs + self.bias_at(beta)).logsumexp(0).sum(1)
 
     def mean(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, "rows units"]:
         """Probability of 1."""
-        return self._maps(self._with_off(inputs + self.bias_at(beta)).softmax(2)[..., :-1])
+        return self._maps(self._with_off(inputs + self.bias_at(beta)).softmax(0)[:-1])
 
     def sample(
         self, inputs: Float[Tensor, "rows units"], rng: torch.Generator, beta: float | Tensor = 1.0
     ) -> Float[Tensor, "rows units"]:
         """The one unit of each block that is 1, or none, by inversion of the cumulative probabilities."""
-        steps = self._with_off(inputs + self.bias_at(beta)).softmax(2).double().cumsum(2)
-        uniform = torch.rand((*steps.shape[:2], 1), generator=rng, device=steps.device, dtype=torch.float64)
-        chosen = (uniform * steps[..., -1:] >= steps).sum(2).clamp_(max=self.pool**2)
-        return self._maps(F.one_hot(chosen, self.pool**2 + 1)[..., :-1].to(inputs.dtype))
+        steps = self._with_off(inputs + self.bias_at(beta)).softmax(0).cumsum(0)
+        uniform = torch.rand(steps.shape[1:], generator=rng, device=steps.device, dtype=steps.dtype)
+        reached = (uniform < steps[:-1]).to(steps.dtype)  # from the chosen unit on
+        reached[1:] -= reached[:-1].clone()
+        return self._maps(reached).to(inputs.dtype)
 
     def fit_base(self, data: Float[Tensor, "rows units"]) -> None:
         """Zero: no data are of this kind yet."""
@@ -355,24 +356,26 @@ class PooledUnits(Units):
 
     def pooled(self, values: Float[Tensor, "rows units"]) -> Float[Tensor, "rows blocks"]:
         """Sum of each block: whether a unit of it is 1, or the probability of that."""
-        return self._blocks(values).sum(2)
+        return self._blocks(values).sum(0)
 
     def _outside(self, data: Tensor) -> Tensor:
         return (data < 0) | (data > 1)
 
+    # The units of a block come first, (pool², rows, blocks): what runs over them then runs over whole layers.
+
     def _with_off(self, inputs: Tensor) -> Tensor:
         """Inputs by block, and behind them that of the state in which all are 0."""
-        return F.pad(self._blocks(inputs), (0, 1))
+        return F.pad(self._blocks(inputs), (0, 0, 0, 0, 0, 1))
 
     def _blocks(self, values: Tensor) -> Tensor:
         maps, height, width = self.shape
         sides = values.reshape(len(values), maps, height // self.pool, self.pool, width // self.pool, self.pool)
-        return sides.transpose(3, 4).reshape(len(values), -1, self.pool**2)
+        return sides.permute(3, 5, 0, 1, 2, 4).reshape(self.pool**2, len(values), -1)
 
     def _maps(self, blocks: Tensor) -> Tensor:
         maps, height, width = self.shape
-        sides = blocks.reshape(len(blocks), maps, height // self.pool, width // self.pool, self.pool, self.pool)
-        return sides.transpose(3, 4).reshape(len(blocks), -1)
+        sides = blocks.reshape(self.pool, self.pool, blocks.shape[1], maps, height // self.pool, width // self.pool)
+        return sides.permute(2, 3, 4, 0, 5, 1).reshape(blocks.shape[1], -1)
 
 
 #: Names of kinds of units as options know them.

@@ -1,0 +1,184 @@
+"""Claim: with connections from layer to layer only, a Boltzmann machine is sampled a layer at a time, learnt and judged."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from deepforward.data import Dataset, load
+from deepforward.engine import Recipe, Run, fit
+from deepforward.lecture.claim import Check, Claim, Table, from_rows, to_rows
+from deepforward.metrics.likelihood import annealed_log_partition
+from deepforward.models.energy import RBM
+from deepforward.models.energy.enumeration import all_states
+from deepforward.report.blocks import Block
+from deepforward.report.blocks import Table as Cells
+from deepforward.report.figures import lines
+
+#: How the model's average is taken -> options of the objective.
+METHODS = {
+    "CD-1": {"persistent": False, "steps": 1},
+    "CD-10": {"persistent": False, "steps": 10},
+    "persistent chains": {"persistent": True, "steps": 1},
+}
+#: Budget -> epochs, seeds.
+BUDGETS = {"smoke": (30, 1), "full": (100, 3)}
+TEMPERATURES = (10, 100, 1000, 5000)
+HIDDEN = 16
+
+
+class RestrictedBoltzmann(Claim):
+    """A 6x4 machine by enumeration, and machines of 16 hidden units on the digits, whose likelihood is exact."""
+
+    says: ClassVar[str] = (
+        "In a restricted Boltzmann machine the connectivity is layer by layer: given one layer the units of the other are "
+        "independent, so that a layer is sampled at once, and the gradient of the likelihood is a difference of two averages."
+    )
+    correction: ClassVar[str] = ""
+
+    def measure(self, budget: str, rng: torch.Generator, progress: Callable[[str], None]) -> Table:
+        """Identities by enumeration; exact test likelihood by method; error of annealing by number of temperatures."""
+        epochs, repeats = BUDGETS[budget]
+        rows = list(_identities(rng))
+        data = load("digits")
+        for seed in torch.randint(2**31, (repeats,), generator=rng).tolist():
+            for method, options in METHODS.items():
+                progress(f"{method}, seed {seed}")
+                with tempfile.TemporaryDirectory() as folder:
+                    run = _train(options, data, epochs, seed, Path(folder) / "run")
+                    rows.append(_row("training", method, seed, run.metrics["test/log_likelihood"]))
+                    if method == "persistent chains":
+                        rows += _annealing(run, seed)
+            rows.append(_row("training", "independent units", seed, _independent(data)))
+        return from_rows(rows)
+
+    def check(self, table: Table) -> list[Check]:
+        """Identities hold; better averages give better likelihoods; annealing agrees with enumeration."""
+        rows, inf = to_rows(table), math.inf
+
+        def values(kind: str, name: str) -> list[float]:
+            return [row["value"] for row in rows if row["kind"] == kind and row["name"] == name]
+
+        def gain(better: str, worse: str) -> float:
+            pairs = zip(values("training", better), values("training", worse), strict=True)
+            return min(a - b for a, b in pairs)
+
+        identity = "identity, float64"
+        sign = "sign: Tieleman 2008, figure 2; Salakhutdinov and Murray 2008, table 1"
+        errors = values("annealing", str(max(TEMPERATURES)))
+        return [
+            Check("p(h | v) against the product of its units", values("identity", "independence")[0], 0, 1e-12, "", identity),
+            Check("gradient against autograd of log p", values("identity", "gradient")[0], 0, 1e-12, "", identity),
+            Check("CD-1 against independent units", gain("CD-1", "independent units"), 3, inf, "nats", "there is structure"),
+            Check("persistent chains against CD-1", gain("persistent chains", "CD-1"), 0, inf, "nats", sign),
+            Check("CD-10 against CD-1", gain("CD-10", "CD-1"), 0, inf, "nats", sign),
+            Check("log Z by annealing against enumeration", max(map(abs, errors)), 0, 0.1, "nats", "lecture.md A6.2: 0.1 nat"),
+        ]
+
+    def draw(self, table: Table) -> list[Block]:
+        """Likelihood by method, and the error of annealing against the number of temperatures."""
+        rows = to_rows(table)
+        seeds = sorted({row["seed"] for row in rows if row["kind"] == "annealing"})
+        series = {
+            f"seed {seed}": [row["value"] for row in rows if row["kind"] == "annealing" and row["seed"] == seed]
+            for seed in seeds
+        }
+        cells = [[row["name"], row["value"]] for row in rows if row["kind"] == "training"]
+        return [
+            Cells(
+                ["how the model's average is taken", "test log-likelihood"],
+                sorted(cells, key=lambda cell: cell[1]),
+                {"test log-likelihood": ".2f"},
+                f"Nats an example, exact; digits cut at one half; {HIDDEN} hidden units.",
+            ),
+            lines(
+                TEMPERATURES,
+                series,
+                x_title="temperatures",
+                y_title="error of log Z (nats)",
+                log_x=True,
+                caption="Annealed importance sampling with 100 chains against enumeration; few temperatures say too little.",
+            ),
+        ]
+
+    def refutation(self) -> Table:
+        """Dependent units, a wrong gradient, chains that make it worse, annealing a nat off."""
+        wrong = {"CD-1": -21.0, "CD-10": -22.0, "persistent chains": -22.0, "independent units": -20.0}
+        rows = [_row("identity", "independence", 0, 0.1), _row("identity", "gradient", 0, 0.1)]
+        rows += [_row("training", name, 0, value) for name, value in wrong.items()]
+        return from_rows(rows + [_row("annealing", str(count), 0, 1.0) for count in TEMPERATURES])
+
+
+def _row(kind: str, name: str, seed: int, value: float) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "seed": seed, "value": value}
+
+
+def _identities(rng: torch.Generator) -> Iterator[dict[str, Any]]:
+    """Largest errors of p(h | v) = product of p(h_j | v) and of the gradient as a difference of two averages, in a 6x4 machine."""
+    with torch.random.fork_rng(devices=[]):
+        model = RBM((6,), hidden=4).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=rng, dtype=torch.float64))
+    visible, hidden = (torch.cat(list(all_states(n, like=model.weight))) for n in (6, 4))
+    pairs = [torch.stack(part) for part in zip(*itertools.product(visible, hidden), strict=True)]
+    joint = (-model.energy((pairs[0], pairs[1]))).reshape(64, 16).softmax(1)
+    means = model.activity(visible)[:, None]
+    product = (hidden * means + (1 - hidden) * (1 - means)).prod(2)
+    yield _row("identity", "independence", 0, float((joint - product).detach().abs().max()))
+    yield _row("identity", "gradient", 0, _gradient_error(model, visible, rng))
+
+
+def _gradient_error(model: RBM, states: Tensor, rng: torch.Generator) -> float:
+    """Largest difference between both averages by enumeration and autograd of the mean of log p, over all parameters."""
+    data = states[torch.randint(len(states), (10,), generator=rng)]
+    log_p = -model.free_energy(data).mean() - (-model.free_energy(states)).logsumexp(0)
+    wanted = dict(zip(dict(model.named_parameters()), torch.autograd.grad(log_p, list(model.parameters())), strict=True))
+    weights = (-model.free_energy(states)).softmax(0).detach()
+    hidden = model.activity(states).detach()
+    upper = model.activity(data).detach()
+    averages = {
+        "weight": data.t() @ upper / len(data) - states.t() @ (weights[:, None] * hidden),
+        "visible_units.bias": data.mean(0) - weights @ states,
+        "hidden_units.bias": upper.mean(0) - weights @ hidden,
+    }
+    return max(float((averages[name] - wanted[name]).detach().abs().max()) for name in averages)
+
+
+def _train(options: dict[str, Any], data: Dataset, epochs: int, seed: int, folder: Path) -> Run:
+    recipe = Recipe(
+        model="rbm",
+        model_options={"hidden": HIDDEN},
+        data="digits",
+        objective_options=options | {"binarize": "threshold"},  # of bits drawn anew there is little but noise to learn
+        learning_rate=1.0,
+        epochs=epochs,
+        batch_size=20,
+        validation=0.0,
+        probe_budget=0.0,
+        seed=seed,
+    )
+    return fit(recipe, folder, quiet=True, data=data)
+
+
+def _annealing(run: Run, seed: int) -> Iterator[dict[str, Any]]:
+    model = run.model()
+    assert isinstance(model, RBM)
+    exact, rng = model.log_partition(), torch.Generator().manual_seed(seed)
+    for count in TEMPERATURES:
+        yield _row("annealing", str(count), seed, annealed_log_partition(model, rng, temperatures=count).log_partition - exact)
+
+
+def _independent(data: Dataset) -> float:
+    """Log-likelihood of test bits under the mean of each pixel over the training examples, nats."""
+    highest = data.train.inputs.max()
+    train, test = ((split.inputs.flatten(1) / highest > 0.5).double() for split in (data.train, data.test))
+    p = (train.sum(0) + 1) / (len(train) + 2)
+    return float((test * p.log() + (1 - test) * (1 - p).log()).sum(1).mean())

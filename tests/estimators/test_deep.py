@@ -1,0 +1,97 @@
+"""Stacks as estimators: stages of training, and bounds of the likelihood against enumeration."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from deepforward.errors import InvalidOption, ShapeError
+from deepforward.estimators import DBM, DBN
+
+STATES = np.array(list(product((0.0, 1.0), repeat=6)), np.float32)
+PAIRS = np.random.default_rng(0).integers(0, 2, (200, 3)).repeat(2, axis=1).astype(np.float32)
+
+
+def dbn(**parameters: Any) -> DBN:
+    return DBN(**{"hidden": (5, 4), "n_iter": 10, "learning_rate": 0.1, "random_state": 0} | parameters)
+
+
+def dbm(**parameters: Any) -> DBM:
+    return DBM(
+        **{"hidden": (5, 4), "n_iter": 10, "n_pretraining_iter": 5, "learning_rate": 0.1, "random_state": 0} | parameters
+    )
+
+
+@pytest.mark.parametrize("make", [dbn, dbm])
+def test_the_score_is_a_lower_bound_of_the_exact_likelihood(make: Any) -> None:
+    stack = make().fit(PAIRS)
+    exact = stack.model_.exact_log_probability(torch.from_numpy(STATES)).numpy()
+    assert np.exp(exact).sum() == pytest.approx(1, abs=1e-4)  # float32 sums over 64 states
+    scores = stack.score_samples(STATES)
+    assert (scores <= exact + 1e-4).all()
+    assert (exact - scores).mean() < 0.5
+
+
+@pytest.mark.parametrize("make", [dbn, dbm])
+def test_training_raises_the_bound(make: Any) -> None:
+    short, long = make(n_iter=1).fit(PAIRS), make(n_iter=60).fit(PAIRS)
+    assert long.score(PAIRS) > short.score(PAIRS) + 0.2  # independent units have -4.16, the truth -2.08
+
+
+def test_a_belief_network_is_trained_layer_by_layer_and_then_fine_tuned() -> None:
+    tuned = dbn(k=2, n_iter=2, n_fine_tuning_iter=1, fine_tuning_rate=0.01, momentum=0.5).fit(PAIRS)
+    stages = [*tuned.recipe_.pretraining, {"objective": tuned.recipe_.objective, "epochs": tuned.recipe_.epochs}]
+    greedy = "layerwise-contrastive-divergence"
+    assert [(s["objective"], s["epochs"]) for s in stages] == [(greedy, 2), (greedy, 2), ("up-down", 1)]
+    assert [s["objective_options"]["layer"] for s in stages[:2]] == [0, 1]
+    assert all(s["learning_rate"] == 0.1 and s["objective_options"]["steps"] == 2 for s in stages[:2])
+    assert all(s["optimizer_options"] == {"momentum": 0.5} for s in stages[:2])
+    assert tuned.recipe_.learning_rate == 0.01
+    assert not tuned.model_.tied
+    untuned = dbn(n_iter=2, n_fine_tuning_iter=0).fit(PAIRS)
+    assert (untuned.recipe_.objective, untuned.recipe_.objective_options["layer"]) == (greedy, 1)
+    assert len(untuned.recipe_.pretraining) == 1
+    assert untuned.model_.tied
+
+
+def test_a_boltzmann_machine_is_trained_layer_by_layer_or_at_once() -> None:
+    both = dbm(n_iter=2, n_pretraining_iter=1, k=3, n_chains=7).fit(PAIRS)
+    assert [stage["epochs"] for stage in both.recipe_.pretraining] == [1, 1]
+    assert both.recipe_.objective == "contrastive-divergence"
+    assert both.recipe_.objective_options["steps"] == 3
+    assert both._parts.objective.persistent_chains[0].shape == (7, 6)
+    at_once = dbm(n_iter=2, n_pretraining_iter=0).fit(PAIRS)
+    assert at_once.recipe_.pretraining == ()
+
+
+@pytest.mark.parametrize("make", [dbn, dbm])
+def test_partial_fit_learns_and_returns_itself(make: Any) -> None:
+    stack = make()
+    assert stack.partial_fit(PAIRS[:100]) is stack
+    first = stack.score(PAIRS)
+    stack.set_params(learning_rate=0.05)
+    for _ in range(40):
+        stack.partial_fit(PAIRS[:100]).partial_fit(PAIRS[100:])
+    assert stack.score(PAIRS) > first + 0.1
+
+
+def test_features_are_passed_down_again() -> None:
+    stack = dbn(n_iter=60).fit(2 * PAIRS)
+    assert stack.recipe_.scaling == "min-max"
+    means = stack.inverse_transform(stack.transform(2 * PAIRS))
+    assert means.shape == PAIRS.shape
+    chance = np.mean((2 * PAIRS - 2 * PAIRS.mean(0)) ** 2)
+    assert np.mean((means - 2 * PAIRS) ** 2) < 0.9 * chance
+    with pytest.raises(ShapeError, match="got 6 columns; expected 4"):
+        stack.inverse_transform(PAIRS)
+
+
+def test_no_layers_or_too_few_are_refused() -> None:
+    with pytest.raises(InvalidOption, match="hidden"):
+        dbn(hidden=()).fit(PAIRS)
+    with pytest.raises(InvalidOption, match="at least 2 hidden layers"):
+        dbm(hidden=(5,)).fit(PAIRS)

@@ -1,0 +1,204 @@
+"""Restricted Boltzmann machines as estimators: likelihoods against enumeration, features against scikit-learn's own."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit, logsumexp
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import BernoulliRBM
+from sklearn.pipeline import make_pipeline
+
+from deepforward.errors import InvalidData, InvalidOption, ShapeError
+from deepforward.estimators import RBM
+
+STATES = np.array(list(product((0.0, 1.0), repeat=6)), np.float32)
+
+
+def trained(**parameters: Any) -> RBM:
+    """A machine of 6 binary features that are likely to agree in pairs."""
+    pairs = np.random.default_rng(0).integers(0, 2, (200, 3)).repeat(2, axis=1)
+    return RBM(**{"n_components": 5, "n_iter": 20, "learning_rate": 0.1, "random_state": 0} | parameters).fit(pairs)
+
+
+def log_likelihood_of_states(rbm: RBM) -> np.ndarray:
+    """Log p(v) of all states of the visible units by enumeration of all states of both layers, in float64."""
+    W, b, c = (a.astype(np.float64) for a in (rbm.components_.T, rbm.intercept_visible_, rbm.intercept_hidden_))
+    hidden = np.array(list(product((0.0, 1.0), repeat=len(c))))
+    joint = STATES @ W @ hidden.T + (STATES @ b)[:, None] + hidden @ c
+    return logsumexp(joint, axis=1) - logsumexp(joint)
+
+
+@pytest.mark.parametrize("n_components", [1, 5, 12])
+def test_the_score_is_the_exact_likelihood(n_components: int) -> None:
+    rbm = trained(n_components=n_components)
+    exact = log_likelihood_of_states(rbm)
+    assert np.ptp(exact) > 1  # it learnt something
+    assert np.allclose(rbm.score_samples(STATES), exact, atol=1e-5)  # log Z is counted in float32
+    assert rbm.score(STATES) == pytest.approx(exact.mean(), abs=1e-5)
+    assert rbm.log_partition_interval_ == (rbm.log_partition_, rbm.log_partition_)
+
+
+def test_a_trained_machine_knows_which_features_agree() -> None:
+    likely = (STATES[:, ::2] == STATES[:, 1::2]).all(1)
+    share = np.exp(trained(n_iter=100).score_samples(STATES))[likely].sum()
+    assert share > 0.8  # 8 of 64 states: independent units give 1/8
+
+
+def test_the_score_of_fractions_bounds_that_of_draws_from_below() -> None:
+    rbm, exact = trained(), None
+    exact = log_likelihood_of_states(rbm)
+    fractions = np.random.default_rng(1).random((20, 6)).astype(np.float32)
+    chances = np.prod(np.where(STATES == 1, fractions[:, None], 1 - fractions[:, None]), axis=2)
+    bound, mean = rbm.score_samples(fractions), chances @ exact
+    assert (bound < mean).all()
+    assert (mean - bound).mean() < 1
+
+
+def test_fractions_are_rounded_where_training_rounded_them() -> None:
+    rbm = trained(binarize="threshold")
+    fractions = np.random.default_rng(1).random((20, 6))
+    assert np.array_equal(rbm.score_samples(fractions), rbm.score_samples(fractions.round()))
+
+
+@pytest.mark.parametrize("hidden", ["binary", "relu"])
+def test_the_density_of_gaussian_units_is_one_of_the_data(hidden: str) -> None:
+    X = np.random.default_rng(0).normal(50, 10, (200, 1))
+    rbm = RBM(3, visible="gaussian", hidden=hidden, n_iter=3, learning_rate=0.01, random_state=0).fit(X)
+    grid = np.linspace(-100, 200, 3001)[:, None]
+    # The trapezoidal rule is exact to rounding here; log Z is in float32, or annealed, whose error is the looser bound.
+    assert np.trapezoid(np.exp(rbm.score_samples(grid)), grid[:, 0]) == pytest.approx(
+        1, abs=1e-5 if hidden == "binary" else 0.05
+    )
+
+
+def test_groups_of_softmax_units_take_one_hot_columns() -> None:
+    category = np.random.default_rng(0).integers(0, 3, 200)
+    X = np.hstack([np.eye(3)[category]] * 2)  # two groups that agree
+    rbm = RBM(4, visible="softmax", n_categories=3, n_iter=100, learning_rate=0.1, random_state=0).fit(X)
+    pairs = np.array([np.concatenate((a, b)) for a in np.eye(3) for b in np.eye(3)])
+    chances = np.exp(rbm.score_samples(pairs))
+    assert chances.sum() == pytest.approx(1, abs=1e-5)
+    assert chances[[0, 4, 8]].sum() > 0.7  # independent groups give 1/3
+    assert (rbm.sample(10, random_state=0).reshape(10, 2, 3).sum(2) == 1).all()
+    with pytest.raises(InvalidData, match="sum of group"):
+        rbm.transform(np.ones((1, 6)))
+
+
+def test_features_are_those_of_scikit_learn_with_the_same_weights() -> None:
+    rbm = trained()
+    peer = BernoulliRBM(5).fit(STATES)
+    peer.components_, peer.intercept_hidden_ = rbm.components_, rbm.intercept_hidden_
+    assert np.allclose(rbm.transform(STATES), peer.transform(STATES), atol=1e-6)
+    assert rbm.transform(STATES).dtype == np.float32
+
+
+def test_a_feature_depends_on_no_other_example() -> None:
+    rbm, X = trained(n_components=100), np.random.default_rng(0).random((500, 6)).astype(np.float32)
+    alone = np.concatenate([rbm.transform(row[None]) for row in X])
+    assert np.array_equal(rbm.transform(X), alone)
+
+
+def test_inverse_transform_gives_means_in_the_units_of_the_data() -> None:
+    X = np.random.default_rng(0).random((50, 6)) * 8 - 4
+    rbm = RBM(5, n_iter=2, random_state=0).fit(X)
+    hidden = rbm.transform(X)
+    means = expit(hidden @ rbm.components_ + rbm.intercept_visible_)
+    low, high = X.min(0), X.max(0)
+    assert np.allclose(rbm.inverse_transform(hidden), low + means * (high - low), atol=1e-5)
+    with pytest.raises(ShapeError, match="got 6 columns; expected 5"):
+        rbm.inverse_transform(X)
+
+
+def test_the_pseudo_likelihood_is_that_of_each_feature_given_the_others() -> None:
+    rbm = trained()
+    log_p = dict(zip(map(tuple, STATES), log_likelihood_of_states(rbm), strict=True))
+    expected = np.zeros(len(STATES))
+    for row, state in enumerate(STATES):
+        for unit in range(6):
+            other = state.copy()
+            other[unit] = 1 - other[unit]
+            expected[row] += log_p[tuple(state)] - np.logaddexp(log_p[tuple(state)], log_p[tuple(other)])
+    assert np.allclose(rbm.pseudo_likelihood(STATES), expected, atol=1e-4)  # sums of six numbers in float32
+    drawn = rbm.pseudo_likelihood(np.tile(STATES, (100, 1)), exact=False)
+    assert drawn.mean() == pytest.approx(expected.mean(), abs=4 * drawn.std() / np.sqrt(len(drawn)))
+    with pytest.raises(InvalidOption, match="expected binary"):
+        RBM(2, visible="gaussian", n_iter=1).fit(STATES).pseudo_likelihood(STATES)
+
+
+def test_draws_are_distributed_as_the_score_says() -> None:
+    rbm = trained()
+    drawn = rbm.sample(20_000, n_sweeps=50, random_state=0)
+    counts = np.bincount((drawn @ 2 ** np.arange(5, -1, -1)).astype(int), minlength=64)
+    expected = np.exp(rbm.score_samples(STATES)) * len(drawn)
+    # Chi-squared has mean 63 and deviation 11.2; beyond 63 + 6 deviations with a chance below 1e-6.
+    assert ((counts - expected) ** 2 / expected).sum() < 130
+    with pytest.raises(InvalidOption, match="n_samples=0"):
+        rbm.sample(0)
+
+
+def test_partial_fit_over_batches_learns() -> None:
+    X = np.random.default_rng(0).integers(0, 2, (400, 3)).repeat(2, axis=1)
+    rbm, scores = RBM(5, learning_rate=0.1, random_state=0), []
+    for _ in range(15):
+        for batch in np.split(X, 4):
+            assert rbm.partial_fit(batch) is rbm
+        scores.append(rbm.score(X))
+    assert scores[-1] > scores[0] + 0.5  # independent units have -4.16, the truth -2.08
+    assert scores[-1] > -3.5
+
+
+def test_partial_fit_goes_on_after_fit_at_the_present_rate() -> None:
+    rbm = trained()
+    before = rbm.components_.copy(), rbm.score(STATES)
+    rbm.set_params(learning_rate=0.0).partial_fit(STATES)
+    assert np.array_equal(rbm.components_, before[0])
+    rbm.set_params(learning_rate=0.1).partial_fit(STATES)
+    assert not np.array_equal(rbm.components_, before[0])
+    assert rbm.score(STATES) != before[1]  # the partition function is computed anew
+
+
+def test_persistent_chains_go_on_from_call_to_call() -> None:
+    rbm = RBM(1, learning_rate=0.0, random_state=0).partial_fit(STATES)
+    model, objective = rbm.model_, rbm._parts.objective
+    with torch.no_grad():  # two modes, all 0 and all 1, that no chain ever leaves
+        model.weight.fill_(100)
+        model.visible_units.bias.fill_(-50)
+        model.hidden_units.bias.fill_(-300)
+        for chain in objective.persistent_chains:
+            chain.fill_(1)
+    rbm.partial_fit(STATES)
+    assert all((chain == 1).all() for chain in rbm._parts.objective.persistent_chains)
+
+
+def test_chains_may_start_at_the_data() -> None:
+    assert trained(persistent=False, k=3).score(STATES) != trained().score(STATES)
+    assert trained(persistent=False)._parts.objective.persistent_chains == ()
+
+
+def test_parameters_reach_the_recipe() -> None:
+    rbm = trained(k=2, n_chains=7, temperatures=3, centre=False, sparsity=0.2, momentum=0.5, weight_decay=0.01, n_iter=2)
+    options = rbm.recipe_.objective_options
+    wanted = {"steps": 2, "chains": 7, "temperatures": 3, "centre": False, "sparsity": 0.2, "persistent": True}
+    assert {name: options[name] for name in wanted} == wanted
+    assert rbm.recipe_.optimizer_options == {"momentum": 0.5}
+    assert (rbm.recipe_.weight_decay, rbm.recipe_.epochs) == (0.01, 2)
+
+
+def test_features_of_digits_help_a_linear_classifier(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    """Digits that stand one pixel aside: what scikit-learn shows its own machine with."""
+    images, classes = digits
+    images = images.reshape(-1, 8, 8)
+    moved = np.concatenate([np.roll(images, shift, axis) for shift in (-1, 1) for axis in (1, 2)] + [images]).reshape(-1, 64)
+    labels = np.tile(classes, 5)
+    order = np.random.default_rng(0).permutation(len(moved))
+    train, test = order[:3000], order[3000:]
+    linear = LogisticRegression(C=100, max_iter=1000)
+    machine = RBM(100, n_iter=10, learning_rate=0.1, random_state=0)
+    raw = linear.fit(moved[train], labels[train]).score(moved[test], labels[test])
+    features = make_pipeline(machine, linear).fit(moved[train], labels[train]).score(moved[test], labels[test])
+    assert features > raw + 0.03, (features, raw)
