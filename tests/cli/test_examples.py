@@ -29,6 +29,12 @@ def test_a_cure_from_python(tmp_path: Path) -> None:
     assert (tmp_path / out.splitlines()[-1]).is_file()
 
 
+def test_features_of_a_machine_in_a_pipeline(tmp_path: Path) -> None:
+    lines = run(tmp_path, "-W", "error", str(ROOT / "examples" / "rbm_features.py")).splitlines()
+    raw, features = (float(line.split()[-1].rstrip("%")) for line in lines[:2])
+    assert features > raw
+
+
 @pytest.mark.parametrize("block", README_BLOCKS)
 def test_the_readme(tmp_path: Path, block: str) -> None:
     run(tmp_path, "-c", block)

@@ -344,12 +344,13 @@ def test_an_untrained_machine_is_looked_at_and_left_as_found():
 
 
 def test_a_machine_whose_steps_are_too_long_is_cured(tmp_path):
-    ill = RECIPE.replace(data="digits", model_options={"hidden": 8}, learning_rate=20.0, epochs=3, batch_size=10)
-    ill = ill.replace(objective_options={"persistent": True}, averaging=0.99, validation=0.3)
+    ill = RECIPE.replace(data="digits", model_options={"hidden": 8}, learning_rate=20.0, epochs=3, batch_size=20)
+    ill = ill.replace(objective_options={"persistent": True}, averaging=0.9, validation=0.3, weight_decay=0.003)
     result = cure(ill, out=tmp_path / "cure", seeds=(0, 1, 2), quiet=True)
     assert result.diagnosis.rules == ("unstable-learning",)
     assert result.best is not None, str(result)
-    assert result.best.prescription == "slower-learning"
+    assert result.best.prescription in ("slower-learning", "decaying-rate")
     assert result.run.metrics["test/log_likelihood"] > result.baseline.metrics["test/log_likelihood"] + 3
     assert "unstable-learning" not in result.after.rules
-    assert result.baseline.recipe.differences(result.run.recipe) == ["learning_rate"]
+    (changed,) = result.baseline.recipe.differences(result.run.recipe)
+    assert changed in ("learning_rate", "schedule")

@@ -14,15 +14,21 @@ from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import make_pipeline
 
 from deepforward.errors import InvalidData, InvalidOption, ShapeError
-from deepforward.estimators import RBM
+from deepforward.estimators import RBM, energy
 
 STATES = np.array(list(product((0.0, 1.0), repeat=6)), np.float32)
 
 
-def trained(**parameters: Any) -> RBM:
-    """A machine of 6 binary features that are likely to agree in pairs."""
-    pairs = np.random.default_rng(0).integers(0, 2, (200, 3)).repeat(2, axis=1)
-    return RBM(**{"n_components": 5, "n_iter": 20, "learning_rate": 0.1, "random_state": 0} | parameters).fit(pairs)
+PAIRS = np.random.default_rng(0).integers(0, 2, (200, 3)).repeat(2, axis=1).astype(np.float32)
+
+
+def planted(n_components: int = 5, **parameters: Any) -> RBM:
+    """A machine of 6 binary features with weights that were not trained but drawn."""
+    rbm = RBM(**{"n_components": n_components, "n_iter": 1, "random_state": 0} | parameters).fit(STATES)
+    with torch.no_grad():
+        for parameter in rbm.model_.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    return rbm
 
 
 def log_likelihood_of_states(rbm: RBM) -> np.ndarray:
@@ -35,38 +41,38 @@ def log_likelihood_of_states(rbm: RBM) -> np.ndarray:
 
 @pytest.mark.parametrize("n_components", [1, 5, 12])
 def test_the_score_is_the_exact_likelihood(n_components: int) -> None:
-    rbm = trained(n_components=n_components)
+    rbm = planted(n_components)
     exact = log_likelihood_of_states(rbm)
-    assert np.ptp(exact) > 1  # it learnt something
+    assert np.ptp(exact) > 1
     assert np.allclose(rbm.score_samples(STATES), exact, atol=1e-5)  # log Z is counted in float32
     assert rbm.score(STATES) == pytest.approx(exact.mean(), abs=1e-5)
     assert rbm.log_partition_interval_ == (rbm.log_partition_, rbm.log_partition_)
 
 
 def test_a_trained_machine_knows_which_features_agree() -> None:
-    likely = (STATES[:, ::2] == STATES[:, 1::2]).all(1)
-    share = np.exp(trained(n_iter=100).score_samples(STATES))[likely].sum()
-    assert share > 0.8  # 8 of 64 states: independent units give 1/8
+    rbm = RBM(5, n_iter=20, learning_rate=0.3, momentum=0.9, random_state=0).fit(PAIRS)
+    assert rbm.score(PAIRS) > -3.4  # independent units have -6 log 2 = -4.16, the truth -3 log 2 = -2.08; seen: -2.89
 
 
 def test_the_score_of_fractions_bounds_that_of_draws_from_below() -> None:
-    rbm, exact = trained(), None
+    rbm = planted()
     exact = log_likelihood_of_states(rbm)
     fractions = np.random.default_rng(1).random((20, 6)).astype(np.float32)
     chances = np.prod(np.where(STATES == 1, fractions[:, None], 1 - fractions[:, None]), axis=2)
     bound, mean = rbm.score_samples(fractions), chances @ exact
     assert (bound < mean).all()
-    assert (mean - bound).mean() < 1
+    assert (mean - bound).mean() < 2
 
 
 def test_fractions_are_rounded_where_training_rounded_them() -> None:
-    rbm = trained(binarize="threshold")
+    rbm = planted(binarize="threshold")
     fractions = np.random.default_rng(1).random((20, 6))
     assert np.array_equal(rbm.score_samples(fractions), rbm.score_samples(fractions.round()))
 
 
 @pytest.mark.parametrize("hidden", ["binary", "relu"])
-def test_the_density_of_gaussian_units_is_one_of_the_data(hidden: str) -> None:
+def test_the_density_of_gaussian_units_is_one_of_the_data(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "_TEMPERATURES", 300)  # enough for a machine of four units
     X = np.random.default_rng(0).normal(50, 10, (200, 1))
     rbm = RBM(3, visible="gaussian", hidden=hidden, n_iter=3, learning_rate=0.01, random_state=0).fit(X)
     grid = np.linspace(-100, 200, 3001)[:, None]
@@ -79,7 +85,7 @@ def test_the_density_of_gaussian_units_is_one_of_the_data(hidden: str) -> None:
 def test_groups_of_softmax_units_take_one_hot_columns() -> None:
     category = np.random.default_rng(0).integers(0, 3, 200)
     X = np.hstack([np.eye(3)[category]] * 2)  # two groups that agree
-    rbm = RBM(4, visible="softmax", n_categories=3, n_iter=100, learning_rate=0.1, random_state=0).fit(X)
+    rbm = RBM(4, visible="softmax", n_categories=3, n_iter=30, learning_rate=0.3, momentum=0.9, random_state=0).fit(X)
     pairs = np.array([np.concatenate((a, b)) for a in np.eye(3) for b in np.eye(3)])
     chances = np.exp(rbm.score_samples(pairs))
     assert chances.sum() == pytest.approx(1, abs=1e-5)
@@ -90,7 +96,7 @@ def test_groups_of_softmax_units_take_one_hot_columns() -> None:
 
 
 def test_features_are_those_of_scikit_learn_with_the_same_weights() -> None:
-    rbm = trained()
+    rbm = planted()
     peer = BernoulliRBM(5).fit(STATES)
     peer.components_, peer.intercept_hidden_ = rbm.components_, rbm.intercept_hidden_
     assert np.allclose(rbm.transform(STATES), peer.transform(STATES), atol=1e-6)
@@ -98,7 +104,7 @@ def test_features_are_those_of_scikit_learn_with_the_same_weights() -> None:
 
 
 def test_a_feature_depends_on_no_other_example() -> None:
-    rbm, X = trained(n_components=100), np.random.default_rng(0).random((500, 6)).astype(np.float32)
+    rbm, X = planted(100), np.random.default_rng(0).random((500, 6)).astype(np.float32)
     alone = np.concatenate([rbm.transform(row[None]) for row in X])
     assert np.array_equal(rbm.transform(X), alone)
 
@@ -115,7 +121,7 @@ def test_inverse_transform_gives_means_in_the_units_of_the_data() -> None:
 
 
 def test_the_pseudo_likelihood_is_that_of_each_feature_given_the_others() -> None:
-    rbm = trained()
+    rbm = planted()
     log_p = dict(zip(map(tuple, STATES), log_likelihood_of_states(rbm), strict=True))
     expected = np.zeros(len(STATES))
     for row, state in enumerate(STATES):
@@ -131,7 +137,7 @@ def test_the_pseudo_likelihood_is_that_of_each_feature_given_the_others() -> Non
 
 
 def test_draws_are_distributed_as_the_score_says() -> None:
-    rbm = trained()
+    rbm = planted()
     drawn = rbm.sample(20_000, n_sweeps=50, random_state=0)
     counts = np.bincount((drawn @ 2 ** np.arange(5, -1, -1)).astype(int), minlength=64)
     expected = np.exp(rbm.score_samples(STATES)) * len(drawn)
@@ -142,18 +148,15 @@ def test_draws_are_distributed_as_the_score_says() -> None:
 
 
 def test_partial_fit_over_batches_learns() -> None:
-    X = np.random.default_rng(0).integers(0, 2, (400, 3)).repeat(2, axis=1)
-    rbm, scores = RBM(5, learning_rate=0.1, random_state=0), []
-    for _ in range(15):
-        for batch in np.split(X, 4):
+    rbm = RBM(5, learning_rate=0.3, momentum=0.0, batch_size=25, random_state=0)
+    for _ in range(40):
+        for batch in np.split(PAIRS, 2):
             assert rbm.partial_fit(batch) is rbm
-        scores.append(rbm.score(X))
-    assert scores[-1] > scores[0] + 0.5  # independent units have -4.16, the truth -2.08
-    assert scores[-1] > -3.5
+    assert rbm.score(PAIRS) > -3.4  # independent units have -4.16, the truth -2.08
 
 
 def test_partial_fit_goes_on_after_fit_at_the_present_rate() -> None:
-    rbm = trained()
+    rbm = planted()
     before = rbm.components_.copy(), rbm.score(STATES)
     rbm.set_params(learning_rate=0.0).partial_fit(STATES)
     assert np.array_equal(rbm.components_, before[0])
@@ -176,12 +179,13 @@ def test_persistent_chains_go_on_from_call_to_call() -> None:
 
 
 def test_chains_may_start_at_the_data() -> None:
-    assert trained(persistent=False, k=3).score(STATES) != trained().score(STATES)
-    assert trained(persistent=False)._parts.objective.persistent_chains == ()
+    rbm = RBM(5, persistent=False, n_iter=20, learning_rate=0.3, momentum=0.9, random_state=0).fit(PAIRS)
+    assert rbm._parts.objective.persistent_chains == ()
+    assert rbm.score(PAIRS) > -3.4  # as above; seen: -2.77
 
 
 def test_parameters_reach_the_recipe() -> None:
-    rbm = trained(k=2, n_chains=7, temperatures=3, centre=False, sparsity=0.2, momentum=0.5, weight_decay=0.01, n_iter=2)
+    rbm = planted(k=2, n_chains=7, temperatures=3, centre=False, sparsity=0.2, momentum=0.5, weight_decay=0.01, n_iter=2)
     options = rbm.recipe_.objective_options
     wanted = {"steps": 2, "chains": 7, "temperatures": 3, "centre": False, "sparsity": 0.2, "persistent": True}
     assert {name: options[name] for name in wanted} == wanted
@@ -193,12 +197,12 @@ def test_features_of_digits_help_a_linear_classifier(digits: tuple[np.ndarray, n
     """Digits that stand one pixel aside: what scikit-learn shows its own machine with."""
     images, classes = digits
     images = images.reshape(-1, 8, 8)
-    moved = np.concatenate([np.roll(images, shift, axis) for shift in (-1, 1) for axis in (1, 2)] + [images]).reshape(-1, 64)
-    labels = np.tile(classes, 5)
-    order = np.random.default_rng(0).permutation(len(moved))
-    train, test = order[:3000], order[3000:]
-    linear = LogisticRegression(C=100, max_iter=1000)
-    machine = RBM(100, n_iter=10, learning_rate=0.1, random_state=0)
-    raw = linear.fit(moved[train], labels[train]).score(moved[test], labels[test])
-    features = make_pipeline(machine, linear).fit(moved[train], labels[train]).score(moved[test], labels[test])
-    assert features > raw + 0.03, (features, raw)
+    moved = [np.roll(images, shift, axis) for axis in (1, 2) for shift in (-1, 1)]
+    pixels, labels = np.concatenate([images, *moved]).reshape(-1, 64), np.tile(classes, 5)
+    order = np.random.default_rng(0).permutation(len(pixels))
+    train, test = order[:2000], order[2000:]
+    linear = LogisticRegression(C=10, max_iter=1000)
+    machine = RBM(100, n_iter=10, learning_rate=0.3, random_state=0)
+    raw = linear.fit(pixels[train], labels[train]).score(pixels[test], labels[test])
+    features = make_pipeline(machine, linear).fit(pixels[train], labels[train]).score(pixels[test], labels[test])
+    assert features > raw + 0.05, (features, raw)  # over five seeds the difference was 0.082 to 0.096

@@ -19,7 +19,7 @@ from deepforward.objectives.energy import ContrastiveDivergence, swapped
 SMALL = Recipe(
     model="rbm",
     model_options={"hidden": 16, "weight_scale": 0.1},
-    objective_options={"binarize": "threshold"},
+    objective_options={"binarize": "threshold", "persistent": False},
     epochs=60,
     learning_rate=1.0,
     averaging=0.99,
@@ -237,7 +237,9 @@ def test_the_history_tells_how_chains_and_units_fare(trained):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("options", [{"persistent": True}, {"persistent": True, "temperatures": 4, "chains": 20}, {}])
+@pytest.mark.parametrize(
+    "options", [{"persistent": True}, {"persistent": True, "temperatures": 4, "chains": 20}, {"persistent": False}]
+)
 def test_an_interrupted_run_has_the_same_weights_chains_and_means(tmp_path, monkeypatch, precision, options):
     recipe = SMALL.replace(epochs=2, precision=precision, averaging=0.9, objective_options={**options, "ais_chains": 0})
     whole = fit(recipe, tmp_path / "whole", quiet=True)
@@ -262,7 +264,7 @@ def test_an_interrupted_run_has_the_same_weights_chains_and_means(tmp_path, monk
     for name in ("newest", "best"):
         one, other = (checkpoint.load(folder / "checkpoints", name)[0] for folder in (tmp_path / "whole", tmp_path / "broken"))
         assert one.keys() == other.keys()
-        assert any("chain1" in key for key in one) == bool(options)
+        assert any("chain1" in key for key in one) == options["persistent"]
         assert [key for key in one if not torch.equal(one[key].float(), other[key].float())] == []
     timing = {"seconds", "examples_per_second"}
     rows = [
@@ -310,7 +312,7 @@ def test_one_chain_is_enough_to_train_and_too_few_to_compare(tmp_path):
     [
         ({"scaling": "none"}, InvalidData, r"data: got \d+ in example 0, unit \d+; expected numbers from 0 to 1"),
         ({"objective_options": {"persistent": True, "chains": 0}}, InvalidOption, "chains=0"),
-        ({"objective_options": {"temperatures": 3}}, InvalidOption, "expected persistent=true"),
+        ({"objective_options": {"temperatures": 3, "persistent": False}}, InvalidOption, "expected persistent=true"),
         ({"objective_options": {"steps": True}}, InvalidOption, "steps=True"),
         ({"objective_options": {"ais_temperatures": 1}}, InvalidOption, "ais_temperatures=1"),
         ({"objective_options": {"sparsity": 1.0}}, InvalidOption, "between 0 and 1"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from deepforward.errors import ShapeError, UnknownName
-from deepforward.models.energy import RBM
+from deepforward.models.energy import RBM, BoltzmannMachine
 from deepforward.objectives.energy_portrait import dreams, known_half, portrait
 
 SHAPE = (1, 4, 3)
@@ -91,6 +91,13 @@ def test_the_lower_half_is_filled_in_from_the_upper(splits):
     assert (given[:, :, 2:] == 0.5).all()
     assert torch.allclose(completed, test, atol=1e-3)
     assert torch.equal(whole, test)
+
+
+def test_a_machine_of_visible_units_alone_shows_what_it_has(splits):
+    shown = dict(portrait(BoltzmannMachine(SHAPE, hidden=0), splits, "stochastic", rng()))
+    assert {"samples", "chains", "weights"} <= set(shown)
+    assert not {"hidden_activity", "activity_map"} & set(shown)
+    assert shown["weights"].abs().max() > 0
 
 
 def test_persistent_chains_are_not_moved_and_others_are_begun():

@@ -81,7 +81,7 @@ def test_grey_values_are_drawn_or_taken_as_they_are():
     assert losses["threshold"] != losses["none"]
 
 
-@pytest.mark.parametrize(("model", "options"), [("boltzmann-machine", {}), ("rbm", {"hidden": 6})])
+@pytest.mark.parametrize(("model", "options"), [("boltzmann-machine", {}), ("rbm", {"hidden": 8, "weight_scale": 0.5})])
 def test_it_trains_through_the_engine(tmp_path, model, options):
     recipe = Recipe(
         model=model,
@@ -99,7 +99,7 @@ def test_it_trains_through_the_engine(tmp_path, model, options):
     )
     run = fit(recipe, tmp_path / "run", quiet=True)
     losses = [row["train/loss"] for row in run.history]
-    assert losses[-1] < losses[0] - 0.4
+    assert losses[-1] < losses[0] - 0.5
     assert run.metrics["test/log_likelihood"] == pytest.approx(-run.metrics["test/loss"], abs=1e-4)
 
 

@@ -37,6 +37,7 @@ def test_value_unit_and_interval_make_one_line():
         f"{MINUS}90 nats (95% interval {MINUS}90.5 to {MINUS}89.5)"
     )
     assert Measure("test/log_likelihood", -90.0, (-90.0, -90.0)).whole() == f"{MINUS}90 nats (exact)"
+    assert Measure("test/log_likelihood_bound", -90.0, (-90.0, -90.0)).whole() == f"{MINUS}90 nats (log Z exact)"
     assert Measure("test/accuracy", 0.912).whole() == "91.2%"
     assert Measure("test/loss", 0.25).whole() == "0.25"
 

@@ -55,7 +55,8 @@ def _machine(data: str = "digits", *, hidden: int = 12, epochs: int = 20, **fiel
         "precision": "fp32",
     }
     options = {"hidden": hidden, **fields.pop("model_options", {})}
-    return Recipe(model="rbm", model_options=options, data=data, epochs=epochs, **usual | fields)
+    chains = {"persistent": False, **fields.pop("objective_options", {})}
+    return Recipe(model="rbm", model_options=options, data=data, epochs=epochs, objective_options=chains, **usual | fields)
 
 
 #: Rule -> illness.
@@ -123,10 +124,11 @@ ILLNESSES: Mapping[str, Illness] = {
         placebo="more-sweeps",
     ),
     "overfitting": Illness(
-        _machine("bars-and-stripes?n=600&noise=0.05", epochs=80, batch_size=10, learning_rate=4.0, validation=0.8),
+        _machine("bars-and-stripes?n=600&noise=0.06", hidden=16, epochs=80, batch_size=10, learning_rate=4.0, validation=0.8),
         "ninety noisy examples gone through eighty times at a high rate, until their noise is known by heart",
         cure="weight-decay",
         placebo="sparsity-target",
+        pairs=5,
     ),
     "unstable-learning": Illness(
         _machine(learning_rate=20.0, validation=0.3, objective_options={"persistent": True}),

@@ -23,6 +23,8 @@ _NAMES_OF_ENERGY = {
     "chains/mixing": "mixing",
     "examples_per_second": "examples_per_second",
 }
+#: What only a model with an energy is observed by.
+_OBSERVED = {"chains/mixing", "units/always_on"}
 
 
 class Display:
@@ -67,7 +69,7 @@ class Display:
 
     def epoch(self, epoch: int, epochs: int, row: Mapping[str, float]) -> None:
         """Say that an epoch has ended; of a model with chains, whose loss tells nothing, how well it knows the data."""
-        names = _NAMES_OF_ENERGY if "chains/mixing" in row else {name: name for name in _NAMES}
+        names = _NAMES_OF_ENERGY if not row.keys().isdisjoint(_OBSERVED) else {name: name for name in _NAMES}
         known = {said: row[name] for name, said in names.items() if name in row}
         self.say(f"epoch {epoch}/{epochs}  {_line(known)}")
 

@@ -45,7 +45,7 @@ class Recipe:
         scaling: `none`, `standardise`, `min-max`, `softmax`; fitted on the training split only.
         validation: Share of the training split held out to choose by, in [0, 1). Test data never chooses anything.
         objective: Name of the training signal.
-        objective_options: Its keyword arguments.
+        objective_options: Its keyword arguments; if it is that of the model's card, the card's hold where none is given.
         epochs: Passes over the training split, at least 1.
         batch_size: Examples a step, at least 1.
         optimizer: Name of the optimiser.
@@ -108,7 +108,9 @@ class Recipe:
         if not all(isinstance(alteration, str) for alteration in self.alterations):
             raise InvalidOption(f"alterations is {self.alterations!r}; expected a tuple of texts, for example ('residual',)")
         if not all(isinstance(changes, Mapping) for changes in self.pretraining or ()):
-            raise InvalidOption(f"pretraining is {self.pretraining!r}; expected a tuple of mappings, for example ({{'epochs': 5}},)")
+            raise InvalidOption(
+                f"pretraining is {self.pretraining!r}; expected a tuple of mappings, such as ({{'epochs': 5}},)"
+            )
         for name, (low, high, kind) in _RANGES.items():
             _check_range(name, getattr(self, name), low, high, kind)
         if self.learning_rate != "find":
@@ -158,6 +160,8 @@ class Recipe:
         if self.learning_rate is None:
             card_rate = wanted.get("learning_rate") if same else None
             filled["learning_rate"] = card_rate or optimizer.details["learning_rate"]
+        if own.get("objective") == (self.objective or wanted["objective"]):  # options given here win, one by one
+            filled["objective_options"] = {**wanted.get("objective_options", {}), **self.objective_options}
         complete = self.replace(**filled)
         catalogue.card("objectives", complete.objective or "")
         if complete.pretraining is None:
@@ -178,9 +182,10 @@ class Recipe:
         """
         try:
             values = dict(json.loads(text))
-            stages = values.get("pretraining")
-            tuples = {"alterations": tuple(values.get("alterations", ())), "pretraining": None if stages is None else tuple(stages)}
-            return cls(**{**values, **tuples})
+            values["alterations"] = tuple(values.get("alterations", ()))
+            if values.get("pretraining") is not None:
+                values["pretraining"] = tuple(values["pretraining"])
+            return cls(**values)
         except (ValueError, TypeError) as error:
             raise RunMismatch(f"recipe.json cannot be read: {str(error).splitlines()[0]}; give another folder") from error
 

@@ -163,7 +163,8 @@ def _stages(run: Run) -> list[dict[str, Any]]:
         if (folder / "recipe.json").is_file():
             stage = Run.open(folder, run.given_data)
             facts = {"status": stage.result.get("status", "not finished"), "epochs": stage.result.get("epochs")}
-            found.append({"name": folder.name, "changes": changes, "metrics": stage.metrics, **facts})
+            own = {name: changes[name] for name in stage.recipe.differences(run.recipe) if name in changes}
+            found.append({"name": folder.name, "changes": own, "metrics": stage.metrics, **facts})
     return found
 
 

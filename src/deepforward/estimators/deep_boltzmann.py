@@ -57,7 +57,7 @@ class DBM(EnergyEstimator):
         centre: bool = True,
         binarize: str = "stochastic",
         learning_rate: float = 0.05,
-        momentum: float = 0.0,
+        momentum: float = 0.5,
         weight_decay: float = 0.0,
         batch_size: int = 32,
         n_iter: int = 20,

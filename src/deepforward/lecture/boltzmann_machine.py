@@ -35,7 +35,8 @@ class BoltzmannEnergy(Claim):
     says: ClassVar[str] = (
         "A Boltzmann machine of N units x_i in {0, 1} has the energy E(x) = -b'x - sum over i < j of w_ij x_i x_j, which in "
         "matrix form is -b'x - x'Wx for a strictly upper triangular W, and the probability p(x) = exp(-E(x)) / sum over y of "
-        "exp(-E(y)). Gibbs sampling draws from it, maximum likelihood recovers it, and with hidden units it finds codes by itself."
+        "exp(-E(y)). Gibbs sampling draws from it, maximum likelihood recovers it, and with hidden units it finds codes by "
+        "itself."
     )
     correction: ClassVar[str] = (
         "E18: connections are symmetric, and -b'x - x'Wx with symmetric W counts each pair twice; the matrix form is then "

@@ -121,7 +121,7 @@ def _row(kind: str, name: str, seed: int, value: float) -> dict[str, Any]:
 
 
 def _identities(rng: torch.Generator) -> Iterator[dict[str, Any]]:
-    """Largest errors of p(h | v) = product of p(h_j | v) and of the gradient as a difference of two averages, in a 6x4 machine."""
+    """Largest errors, in a 6x4 machine, of p(h | v) = product of p(h_j | v) and of the gradient as a difference of averages."""
     with torch.random.fork_rng(devices=[]):
         model = RBM((6,), hidden=4).double()
     with torch.no_grad():

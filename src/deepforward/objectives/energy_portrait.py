@@ -70,8 +70,7 @@ def portrait(energy: Any, splits: Mapping[str, Tensor], binarize: str, rng: torc
     if hasattr(energy, "fill") and len(energy.input_shape) > 1:
         yield "completions", _completions(energy, shown, seen, rng)
     yield from _activity(energy, visible["train"], rng)
-    weights = torch.cat([p.detach().float().flatten() for p in energy.parameters() if p.ndim > 1])
-    yield "weights", weights[torch.randint(len(weights), (min(len(weights), _WEIGHTS),), generator=rng, device=rng.device)]
+    yield "weights", _weights(energy, rng)
     if hasattr(energy, "free_energy"):
         for split in ("train", "test"):
             yield f"free_energy/{split}", torch.cat([energy.free_energy(rows) for rows in visible[split].split(_CHUNK)]).float()
@@ -127,9 +126,18 @@ def _activity(energy: Any, visible: Tensor, rng: torch.Generator) -> Iterator[tu
     layers = [energy.clamp(rows, rng)[1:] for rows in visible.split(_CHUNK)]
     for number, parts in enumerate(zip(*layers, strict=True), start=1):
         values = torch.cat(parts).float()
+        if not values.shape[1]:  # a machine of visible units alone
+            continue
         yield "hidden_activity" if number == 1 else f"hidden_activity/{number}", values.mean(0)
         if number == 1:
             yield "activity_map", values[: _MAP[0], : _MAP[1]]
+
+
+def _weights(energy: Any, rng: torch.Generator) -> Tensor:
+    """A random sample of the parameters that are neither bias nor precision, with repetition."""
+    own = [p for name, p in energy.named_parameters() if not name.endswith(("bias", "precision"))]
+    weights = torch.cat([p.detach().float().flatten() for p in own])
+    return weights[torch.randint(len(weights), (min(len(weights), _WEIGHTS),), generator=rng, device=rng.device)]
 
 
 def _shaped(energy: Any, visible: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from deepforward.data.dataset import Batch
@@ -58,15 +59,19 @@ class ExactLikelihood(Objective):
 
     def signals(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Iterator[Signal]:
         """One signal for the whole model."""
-        energy = _countable(model)
-        visible = energy.realise(energy.visible(batch.inputs), self.binarize, rng)
-        yield Signal(energy.log_partition_tensor() - energy.log_unnormalised(visible, rng).double().mean())
+        yield Signal(self._losses(model, batch, rng).mean())
 
     def score(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Mapping[str, Tensor]:
         """Summed -log p(v), nats."""
+        return {"loss": self._losses(model, batch, rng).sum()}
+
+    def _losses(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Float[Tensor, " batch"]:
+        """-log p(v) of each example, float64, nats."""
         energy = _countable(model)
-        visible = energy.realise(energy.visible(batch.inputs), self.binarize, rng)
-        return {"loss": (energy.log_partition_tensor() - energy.log_unnormalised(visible, rng).double()).sum()}
+        # F(v) and log Z are large and nearly cancel, so that nothing is rounded to the format of autocast.
+        with torch.autocast(batch.inputs.device.type, enabled=False):
+            visible = energy.realise(energy.visible(batch.inputs), self.binarize, rng)
+            return energy.log_partition_tensor() - energy.log_unnormalised(visible, rng).double()
 
     @torch.no_grad()
     def conclude(self, model: nn.Module, splits: Mapping[str, Tensor], rng: torch.Generator) -> Mapping[str, float]:

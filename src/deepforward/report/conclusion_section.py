@@ -106,7 +106,7 @@ def _numbers(record: RunRecord) -> dict[str, str]:
         name = told.name
         if record.untreated is not None and name in record.untreated.metrics:
             numbers[f"{spoken(name)} before"] = Measure(name, record.untreated.metrics[name]).number()
-        facts = [spoken(name), told.unit, "exact" if told.is_exact else ""]
+        facts = [spoken(name), told.unit, told.range() if told.is_exact else ""]
         numbers[", ".join(filter(None, facts))] = told.number()
         if told.interval is not None and not told.is_exact:
             numbers["its 95% interval"] = told.range()

@@ -27,8 +27,9 @@ _BINARIZATIONS = {
 
 
 def has_energy(record: RunRecord) -> bool:
-    """Whether the run is one of a model with an energy: it left a portrait, or numbers of its chains."""
-    return bool(record.portrait) or any(key.startswith("chains/") for entry in record.history[:1] for key in entry)
+    """Whether the run is one of a model with an energy: it left a portrait, or numbers of its chains or units."""
+    observed = any(key.startswith(("chains/", "units/")) for entry in record.history[:1] for key in entry)
+    return bool(record.portrait) or observed
 
 
 def energy_section(record: RunRecord) -> Iterator[Block]:

@@ -57,8 +57,8 @@ class Measure:
         if self.interval is None:
             return ""
         low, high = self.interval
-        if low == high:
-            return "exact"
+        if low == high:  # a bound is one still, when it is known exactly
+            return "log Z exact" if self.quantity.endswith("_bound") else "exact"
         if math.isnan(low) or math.isnan(high):  # what is kept of an end that is infinite
             return f"at most {plain(high)}" if math.isnan(low) else f"at least {plain(low)}"
         digits = min(max(-math.floor(math.log10(high - low)), 1), 6) if math.isfinite(high - low) else 2

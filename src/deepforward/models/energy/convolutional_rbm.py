@@ -24,7 +24,8 @@ class ConvolutionalRBM(Bipartite):
     """A restricted Boltzmann machine of images: E(v, h) = U(v) - sum_c b_c v_c - sum_k c_k h_k - sum_k h_k · (W_k * v).
 
     W_k * v is the correlation of all channels with the kernel of map k where it lies wholly within the image, so that a map has
-    (height - kernel + 1) x (width - kernel + 1) units. Each map has one bias, and so has each channel.
+    (height - kernel + 1) x (width - kernel + 1) units. Each map has one bias, and so has each channel. The gradient of a
+    kernel is a sum over its positions, so that larger images want a lower rate.
 
     Centring takes the mean of each channel from the visible units, and nothing from the hidden ones: a hidden offset would need
     a visible bias W' l, which at the border, where fewer hidden units reach, differs from that within, while biases are shared.

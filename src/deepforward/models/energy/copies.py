@@ -69,8 +69,8 @@ class CopiedRBM(Bipartite):
         self.input_shape = (lower.size,)
         self.copies = copies
         self.weight = weight
-        self.visible_units: Units = CopiedUnits(lower, copies[0]) if copies[0] > 1 else lower
-        self.hidden_units: Units = CopiedUnits(upper, copies[1]) if copies[1] > 1 else upper
+        self.visible_units: Units = CopiedUnits(lower, copies[0])
+        self.hidden_units: Units = CopiedUnits(upper, copies[1])
 
     def up(self, visible: Float[Tensor, "rows visible"]) -> Float[Tensor, "rows hidden"]:
         """Input s W of each hidden copy."""

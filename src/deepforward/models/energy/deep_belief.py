@@ -371,7 +371,9 @@ def pretraining(recipe: Any) -> tuple[dict[str, Any], ...]:
         recipe: A complete recipe of a deep belief network.
     """
     hidden = recipe.model_options.get("hidden", _HIDDEN)
-    return greedy_stages(len(hidden), epochs=recipe.epochs, ais_chains=recipe.objective_options.get("ais_chains", 100))
+    options: dict[str, Any] = {"binarize": "stochastic", "ais_chains": 100} | dict(recipe.objective_options)
+    binarize, chains = options["binarize"], options["ais_chains"]
+    return greedy_stages(len(hidden), epochs=recipe.epochs, binarize=binarize, ais_chains=chains)
 
 
 def _entropy(inputs: Tensor) -> Tensor:

@@ -108,8 +108,8 @@ class DeepBoltzmannMachine(EnergyModel):
     def begin_layer(self, layer: int) -> None:
         """Make ready for the greedy training of a machine of `stack`.
 
-        An inner layer has two biases then: as hidden units of the machine below, which stays as it is from now on, and as visible
-        units of this one.
+        An inner layer has two biases then: as hidden units of the machine below, which stays as it is from now on, and as
+        visible units of this one.
         """
         if layer > 0 and int(self.greedy_layer) != layer:
             self.get_buffer(f"from_below{layer}").copy_(self._units[layer].bias)
@@ -119,8 +119,8 @@ class DeepBoltzmannMachine(EnergyModel):
     def compose(self) -> None:
         """End greedy training: the bias of an inner layer becomes the mean of its two.
 
-        Its log-odds given both neighbours are then the mean of what the two machines say, each of which took its own neighbour's
-        part for both.
+        Its log-odds given both neighbours are then the mean of what the two machines say, each of which took the part of its
+        own neighbour for both.
         """
         for k in range(1, min(int(self.greedy_layer) + 1, len(self.weights))):
             self._units[k].bias.lerp_(self.get_buffer(f"from_below{k}"), 0.5)
@@ -143,7 +143,7 @@ class DeepBoltzmannMachine(EnergyModel):
 
     @torch.no_grad()
     def prepare(self, visible: Float[Tensor, "batch units"]) -> None:
-        """Base and, unless they were learnt before, visible biases at the statistics of the data; greedy training is at its end."""
+        """Base and, unless they were learnt before, visible biases at the statistics of the data; greedy training ends here."""
         self.compose()
         self._units[0].fit_base(visible)
         if not self._units[0].bias.any():
@@ -398,4 +398,5 @@ def pretraining(recipe: Any) -> tuple[dict[str, Any], ...]:
         recipe: A complete recipe of a deep Boltzmann machine.
     """
     hidden = recipe.model_options.get("hidden", _HIDDEN)
-    return greedy_stages(len(hidden), epochs=recipe.epochs)
+    binarize = recipe.objective_options.get("binarize", "stochastic")
+    return greedy_stages(len(hidden), epochs=recipe.epochs, binarize=binarize)

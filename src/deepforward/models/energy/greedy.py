@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_LEARNING_RATE = 0.05
-
 
 def greedy_stages(
-    layers: int, *, epochs: int, learning_rate: float = _LEARNING_RATE, ais_chains: int = 0, **options: Any
+    layers: int, *, epochs: int, learning_rate: float = 0.05, binarize: str = "stochastic", ais_chains: int = 0
 ) -> tuple[dict[str, Any], ...]:
     """One mapping of recipe fields for each layer, each training this layer alone on the means of the ones below it.
 
@@ -17,8 +15,8 @@ def greedy_stages(
         layers: Number of layers.
         epochs: Passes over the training split, each.
         learning_rate: First rate, which falls to 0.
+        binarize: How data become values of the lowest units; the means that upper layers see are always drawn from.
         ais_chains: Chains that measure the likelihood of the whole when the last layer is trained; 0: none.
-        options: More options of the objective `layerwise-contrastive-divergence`.
     """
     fields: Mapping[str, Any] = {
         "objective": "layerwise-contrastive-divergence",
@@ -33,7 +31,8 @@ def greedy_stages(
         "clip": None,
         "patience": None,
     }
-    return tuple(
-        {**fields, "objective_options": {"layer": layer, "ais_chains": ais_chains if layer + 1 == layers else 0, **options}}
-        for layer in range(layers)
-    )
+    options: list[dict[str, Any]] = [
+        {"layer": layer, "ais_chains": ais_chains if layer + 1 == layers else 0} for layer in range(layers)
+    ]
+    options[0] |= {"binarize": binarize}
+    return tuple({**fields, "objective_options": chosen} for chosen in options)
