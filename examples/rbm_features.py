@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from deepforward.estimators import RBM
 
 images, classes = load_digits(return_X_y=True)
-images = images.reshape(-1, 8, 8) / 16
+images = (images > 7).reshape(-1, 8, 8)
 moved = [np.roll(images, shift, axis) for axis in (1, 2) for shift in (-1, 1)]
 pixels, labels = np.concatenate([images, *moved]).reshape(-1, 64), np.tile(classes, 5)
 X, X_test, y, y_test = train_test_split(pixels, labels, train_size=2000, random_state=0)

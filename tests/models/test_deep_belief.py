@@ -238,9 +238,9 @@ def test_a_pretrained_classifier_learns(tmp_path):
         model="deep-belief-classifier",
         model_options={"hidden": (40, 30)},
         data="digits",
-        epochs=6,
-        batch_size=40,
-        learning_rate=0.03,
+        epochs=8,
+        batch_size=20,
+        learning_rate=0.01,
         probe_budget=0.0,
     )
     run = fit(recipe, tmp_path / "run", quiet=True)

@@ -14,6 +14,7 @@ from deepforward.engine.run import Run
 from deepforward.errors import InvalidData, InvalidModel, InvalidOption, UnknownName
 from deepforward.models.energy import RBM
 from deepforward.objectives.energy import ContrastiveDivergence, swapped
+from deepforward.objectives.objective import Objective
 
 #: An RBM small enough that its likelihood is exact, on digits, as fast as a test must be.
 SMALL = Recipe(
@@ -178,6 +179,15 @@ def test_the_sparsity_gradient_is_that_of_its_cost_in_the_same_parametrisation(c
         expected = {"weight": step, "visible_units.bias": torch.zeros(6, dtype=torch.float64), "hidden_units.bias": up}
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-12)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_pictures():
+    """Portraits take longer than these runs; `test_energy_portrait` looks at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("snapshot", "portrait"):
+            patch.setattr(ContrastiveDivergence, name, getattr(Objective, name))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -128,7 +128,6 @@ ILLNESSES: Mapping[str, Illness] = {
         "ninety noisy examples gone through eighty times at a high rate, until their noise is known by heart",
         cure="weight-decay",
         placebo="sparsity-target",
-        pairs=5,
     ),
     "unstable-learning": Illness(
         _machine(learning_rate=20.0, validation=0.3, objective_options={"persistent": True}),

@@ -63,13 +63,14 @@ def histograms(groups: Mapping[str, np.ndarray], *, quantity: str, bins: int = 4
         shares = np.histogram(values, edges)[0] / max(len(values), 1) if len(edges) > 1 else np.zeros(0)
         steps = zip(edges, [*shares, 0.0], strict=True) if len(shares) else ()
         rows += [{"from": significant(low), "share": significant(share), "group": name} for low, share in steps]
+    empty = {} if rows else {"scale": {"domain": [0, 1]}}  # an axis of nothing has no ends of its own
     spec = specification(
         rows,
         220,
         mark={"type": "area", "interpolate": "step-after", "line": True, "fillOpacity": 0.22},
         encoding={
-            "x": linear("from", quantity),
-            "y": {**linear("share", "share of the examples", zero=True), "stack": None},
+            "x": {**linear("from", quantity), **empty},
+            "y": {**linear("share", "share of the examples", zero=True), "stack": None, **empty},
             "color": by_name("group", list(groups), "stroke"),
             "tooltip": [{"field": "group"}, {"field": "from"}, {"field": "share"}],
         },
