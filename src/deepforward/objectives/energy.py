@@ -225,11 +225,7 @@ class ContrastiveDivergence(Objective):
         """
         energy = _energy_model(model)
         data = energy.clamp(self.reference, rng)
-        activity = data[1].float().mean(0)
-        seen = {
-            "units/dead": float((activity < 0.01).double().mean()),
-            "units/always_on": float((activity > 0.99).double().mean()),
-        }
+        seen = _idle(data[1].float().mean(0)) if data[1].shape[1] else {}
         if hasattr(energy, "free_energy"):
             seen["train/free_energy"] = float(energy.free_energy(self.reference).mean())
         # Training may keep chains in the format of its products; here they meet weights in full precision.
@@ -292,6 +288,14 @@ def swapped(energy: Any, visible: Tensor, betas: Tensor, rng: torch.Generator) -
     swap = coin.log() < ratio
     order[low], order[high] = torch.where(swap, high[:, None], low[:, None]), torch.where(swap, low[:, None], high[:, None])
     return order
+
+
+def _idle(activity: Tensor) -> dict[str, float]:
+    """Shares of the hidden units that are dead and that are always on, given the mean activity of each."""
+    return {
+        "units/dead": float((activity < 0.01).double().mean()),
+        "units/always_on": float((activity > 0.99).double().mean()),
+    }
 
 
 def _energy_model(model: nn.Module) -> Any:

@@ -41,7 +41,8 @@ def moment_gap(data: State, chains: State) -> Float[Tensor, "lower upper"]:
     (lower, upper), (dreamt, dreaming), rows = data, chains, len(chains[0])
     kind = product_dtype(dreamt)
     stacked = torch.cat((dreaming.to(kind), upper.to(kind) * (-rows / len(upper))))
-    return product(torch.cat((dreamt.to(kind), lower.to(kind))).t(), stacked).to(_wide(dreamt)).div_(rows)
+    gap = product(torch.cat((dreamt.to(kind), lower.to(kind))).t(), stacked)
+    return gap * torch.full((1,), 1 / rows, dtype=_wide(dreamt), device=gap.device)  # a vector, so that one pass also widens
 
 
 def moment_gradients(

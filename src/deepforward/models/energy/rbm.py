@@ -12,9 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deepforward.errors import InvalidOption
-from deepforward.layers.sampling import bernoulli, draw_key, sample_sigmoid
+from deepforward.layers.sampling import bernoulli, draw_key
 from deepforward.models.energy.bipartite import Bipartite
-from deepforward.models.energy.energy_model import Connection, State, centre
+from deepforward.models.energy.energy_model import Connection, State
+from deepforward.models.energy.products import fire, moment_gradients, product, product_dtype, sigmoid
 from deepforward.models.energy.units import BinaryUnits, hidden_units, visible_units
 
 
@@ -101,9 +102,7 @@ class RBM(Bipartite):
         if not self.is_binary or visible.dtype == torch.float64:
             return super().clamp(visible, rng)
         visible, weight = self._rounded(visible)
-        means = _product(visible, weight)
-        sample_sigmoid(means, self.hidden_units.bias, None, probabilities=means)
-        return visible, means
+        return visible, sigmoid(product(visible, weight), self.hidden_units.bias)
 
     @torch.no_grad()
     def observe(self, visible: Float[Tensor, "batch visible"], rng: torch.Generator) -> tuple[State, State]:
@@ -111,9 +110,7 @@ class RBM(Bipartite):
         if not self.is_binary or visible.dtype == torch.float64:
             return super().observe(visible, rng)
         visible, weight = self._rounded(visible)
-        inputs = _product(visible, weight)
-        means, drawn = torch.empty_like(inputs), torch.empty_like(inputs)
-        sample_sigmoid(inputs, self.hidden_units.bias, draw_key(rng), probabilities=means, samples=drawn)
+        drawn, means = fire(product(visible, weight), self.hidden_units.bias, rng, means=True)
         return (visible, means), (visible, drawn)
 
     @torch.no_grad()
@@ -123,82 +120,35 @@ class RBM(Bipartite):
             return super().dream(state, rng, steps)
         drawn, weight = self._rounded(state[1])
         for step in range(steps):
-            visible = _product(drawn, weight.t())
-            sample_sigmoid(visible, self.visible_units.bias, draw_key(rng), samples=visible)
-            inputs = _product(visible, weight)
-            means, drawn = torch.empty_like(inputs), torch.empty_like(inputs)
-            wanted = means if step + 1 == steps else None
-            sample_sigmoid(inputs, self.hidden_units.bias, draw_key(rng), probabilities=wanted, samples=drawn)
+            visible = fire(product(drawn, weight.t()), self.visible_units.bias, rng)[0]
+            drawn, means = fire(product(visible, weight), self.hidden_units.bias, rng, means=step + 1 == steps)
         return (visible, means), (visible, drawn)
 
     @torch.no_grad()
     def gap_gradients(self, data: State, chains: State) -> Mapping[str, Tensor]:
-        """-<v h'> over the data plus that over the chains, both in one product; and the same of v and of h."""
-        if self.hidden_units.bias.dtype == torch.float64 or any(
-            p.requires_grad for n, p in self.named_parameters() if "precision" in n
-        ):
+        """Gradient of `gap`: moments over the chains minus those over the data."""
+        if not self.is_binary:  # real units may have more parameters than these
             return super().gap_gradients(data, chains)
-        return {
-            "weight": _moment_gap(data, chains),
-            "visible_units.bias": _mean(chains[0]) - _mean(data[0]),
-            "hidden_units.bias": _mean(chains[1]) - _mean(data[1]),
-        }
+        return moment_gradients(self.connections, data, chains)
 
     @torch.no_grad()
     def centred_gradients(self, data: State, chains: State, offsets: State) -> dict[str, Tensor]:
-        """`gap_gradients` of the centred parametrisation (see `energy_model.centre`).
-
-        Values are centred before they are multiplied, which costs passes over (rows, units) and not over the weights.
-        """
-        if not self.is_binary or data[1].dtype == torch.float64:
-            gradients = dict(self.gap_gradients(data, chains))
-            centre(self.connections, gradients, offsets)
-            return gradients
-        below, above = (offset.to(data[1].dtype) for offset in offsets)
-        weight = _moment_gap((data[0] - below, data[1] - above), (chains[0] - below, chains[1] - above))
-        return {
-            "weight": weight,
-            "visible_units.bias": _mean(chains[0]) - _mean(data[0]) - weight @ offsets[1],
-            "hidden_units.bias": _mean(chains[1]) - _mean(data[1]) - offsets[0] @ weight,
-        }
+        """`gap_gradients` of the centred parametrisation (see `energy_model.centre`)."""
+        if not self.is_binary:
+            return super().centred_gradients(data, chains, offsets)
+        return moment_gradients(self.connections, data, chains, offsets)
 
     def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
         """Data made into values that the visible units take, in the precision of the products."""
         if self.is_binary and how == "stochastic":
-            return bernoulli(visible, draw_key(rng), dtype=self._product_dtype(visible))
+            return bernoulli(visible, draw_key(rng), dtype=product_dtype(visible))
         return super().realise(visible, how, rng)
-
-    def _product_dtype(self, values: Tensor) -> torch.dtype:
-        device = values.device.type
-        if values.dtype == torch.float64 or not torch.is_autocast_enabled(device):
-            return torch.float64 if values.dtype == torch.float64 else torch.float32
-        return torch.get_autocast_dtype(device)
 
     def _rounded(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Values and weights in the precision of the products."""
-        dtype, weight = self._product_dtype(values), self.weight
+        dtype, weight = product_dtype(values), self.weight
         if dtype == weight.dtype:
             return values.to(dtype), weight.detach()
-        if self._narrow is None or self._narrow.dtype != dtype:
-            narrow = weight.detach().to(dtype)
-            if not self._is_fixed:
-                return values.to(dtype), narrow
-            self._narrow = narrow
-        return values.to(dtype), self._narrow
-
-
-def _moment_gap(data: State, chains: State) -> Tensor:
-    """Mean of v h' over the chains minus that over the data, float32, in one product."""
-    (visible, hidden), (dreamt, dreaming), rows = data, chains, len(chains[0])
-    with torch.autocast(visible.device.type, enabled=False):
-        gap = torch.cat((dreamt, visible)).t() @ torch.cat((dreaming, hidden * (-rows / len(hidden))))
-    return gap * torch.full((1,), 1 / rows, device=gap.device)  # a vector of float32, so that one pass scales and widens
-
-
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    with torch.autocast(a.device.type, enabled=False):
-        return a @ b
-
-
-def _mean(values: Tensor) -> Tensor:
-    return values.sum(0, dtype=torch.float32) / len(values)
+        narrow = self._narrow if self._narrow is not None and self._narrow.dtype == dtype else weight.detach().to(dtype)
+        self._narrow = narrow if self._is_fixed else None
+        return values.to(dtype), narrow
