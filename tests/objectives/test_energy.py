@@ -200,7 +200,7 @@ def trained(tmp_path_factory):
     return {
         "cd": run("cd"),
         "pcd": run("pcd", persistent=True),
-        "sparse": run("sparse", SMALL.replace(epochs=20), persistent=True, sparsity=0.1, sparsity_cost=5.0),
+        "sparse": run("sparse", SMALL.replace(epochs=10), persistent=True, sparsity=0.1, sparsity_cost=5.0),
     }
 
 

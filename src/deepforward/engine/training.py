@@ -182,7 +182,8 @@ class Training:
             self._train_step(indices)
             speed = (self.standing.seen - first) / (time.perf_counter() - begun)
             if self.display.due:
-                self.display.show(self.step, self.standing.means(), speed)
+                tells = self.parts.objective.descends  # the value of other losses means nothing
+                self.display.show(self.step, self.standing.means() if tells else {}, speed)
             if self._due:
                 self._save()
         with averaging.averaged(self.parts.model, self.standing.averages):

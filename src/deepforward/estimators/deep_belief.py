@@ -34,7 +34,7 @@ class DBN(EnergyEstimator):
         batch_size: Examples a step.
         n_iter: Passes over the data for each layer in `fit`.
         n_fine_tuning_iter: Passes of up-down afterwards; 0 leaves the layers as they were trained.
-        fine_tuning_rate: Peak rate of up-down.
+        fine_tuning_rate: Peak rate of up-down; it falls likewise, and is constant in `partial_fit`.
         validation_fraction: Share held out to be scored after each epoch, into `history_`.
         device: `auto`, `cpu`, `cuda`, ...
         verbose: Whether progress is shown.

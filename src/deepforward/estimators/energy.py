@@ -91,7 +91,7 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Any:
-        """Train on with one pass over `X`, in batches of `batch_size`, at the constant rate `learning_rate`.
+        """Train on with one pass over `X`, in batches of `batch_size`, at the constant rate of the last stage.
 
         Persistent chains, the moments of the optimiser and the random draws go on from where the last call left them. The first
         call makes the model, with biases and scaling at the statistics of its `X`; a stack it first trains by one pass of each
@@ -111,7 +111,7 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         self._annealed = None
         parts = replace(self._parts, train=Split(inputs, torch.zeros(len(inputs))))
         stepper = Stepper(parts, self._rng)
-        stepper.set_rate(plain(self.learning_rate))
+        stepper.set_rate(self._stages()[-1].get("learning_rate", plain(self.learning_rate)))
         parts.model.train()
         with threads(parts.arithmetic.threads):
             for indices in draw_batches(len(inputs), plain(self.batch_size), self._order):

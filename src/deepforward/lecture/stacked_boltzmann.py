@@ -32,8 +32,9 @@ class StackedBoltzmann(Claim):
     """Deep belief networks and deep Boltzmann machines of 6-4-3 units by enumeration, and small ones on the digits."""
 
     says: ClassVar[str] = (
-        "Restricted Boltzmann machines, connected layer by layer, can be stacked into a multiple-layer model: an undirected machine, "
-        "or a belief network, whose bound of the likelihood an added layer leaves as it is if it begins as the one below upside down."
+        "Restricted Boltzmann machines, connected layer by layer, can be stacked into a multiple-layer model: an undirected "
+        "machine, or a belief network, whose bound of the likelihood an added layer leaves as it is if it begins as the one "
+        "below upside down."
     )
     correction: ClassVar[str] = ""
 

@@ -29,7 +29,8 @@ class ContrastiveDivergence(Objective):
     """Gap of mean energy between data and the model's own chains; its gradient is that of -log p(v), the sampling aside.
 
     The loss is that gap. Its gradients are computed in closed form or through autograd, whichever the model offers, centred
-    if asked, and followed as they are. The value of the gap tells nothing about progress.
+    if asked, and followed as they are. The value of the gap tells nothing about progress. A model may have its energy in a
+    `machine`, which is then what is trained.
 
     Args:
         steps: Gibbs sweeps of a step (the k of CD-k and PCD-k).
@@ -146,7 +147,7 @@ class ContrastiveDivergence(Objective):
         if self.sparsity is not None:
             for name, gradient in self._sparsity_gradients(energy, visible).items():
                 gradients[name] = gradients[name] + gradient
-        yield Signal(follow(model, gradients))
+        yield Signal(follow(energy, gradients))
 
     def _phases(self, energy: Any, visible: Tensor, rng: torch.Generator) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """States of the data, and of the chains, to be held against each other."""
@@ -299,11 +300,13 @@ def _idle(activity: Tensor) -> dict[str, float]:
 
 
 def _energy_model(model: nn.Module) -> Any:
-    if not hasattr(model, "gap_gradients"):
+    """The model, or its `machine` if it has one: a perceptron is trained by way of that which it will begin as."""
+    energy = getattr(model, "machine", model)
+    if not hasattr(energy, "gap_gradients"):
         raise InvalidModel(
             f"contrastive divergence got {type(model).__name__}; expected a model with an energy, for example rbm"
         )
-    return model
+    return energy
 
 
 def _mean(values: Tensor) -> Tensor:

@@ -83,5 +83,5 @@ class Objective(nn.Module):
         return {}
 
     def portrait(self, model: nn.Module, splits: Mapping[str, Tensor], rng: torch.Generator) -> Mapping[str, Tensor]:
-        """What the report shows of the trained model, by the names that `report` draws; `splits` as in `conclude`, and `train`."""
+        """What the report shows of the trained model, by names that `report` knows; `splits` as in `conclude`, and `train`."""
         return {}

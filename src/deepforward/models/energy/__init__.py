@@ -5,6 +5,7 @@ from deepforward.models.energy.convolutional_rbm import ConvolutionalRBM
 from deepforward.models.energy.deep_belief import DeepBeliefNetwork
 from deepforward.models.energy.deep_belief_classifier import DeepBeliefClassifier
 from deepforward.models.energy.deep_boltzmann import DeepBoltzmannMachine
+from deepforward.models.energy.deep_boltzmann_classifier import DeepBoltzmannClassifier
 from deepforward.models.energy.hopfield import Hopfield, Recall, overlap
 from deepforward.models.energy.hopfield_capacity import (
     critical_load,
@@ -22,6 +23,7 @@ __all__ = [
     "Cooling",
     "DeepBeliefClassifier",
     "DeepBeliefNetwork",
+    "DeepBoltzmannClassifier",
     "DeepBoltzmannMachine",
     "Hopfield",
     "ModernHopfield",

@@ -202,7 +202,7 @@ class Bipartite(EnergyModel):
             rng: Draws.
         """
         inputs, units = self.up(visible), self.hidden_units
+        rise = units.log_normalizer(high * inputs, high).double() - units.log_normalizer(low * inputs, low).double()
         bias = visible @ ((high - low) * (self.visible_units.bias - self.visible_units.base))
-        ratio = bias.double() + units.log_normalizer(high * inputs, high).double() - units.log_normalizer(low * inputs, low).double()
         hidden = units.sample(high * inputs, rng, high)
-        return ratio, self.visible_units.sample(high * self.down(hidden), rng, high)
+        return bias.double() + rise, self.visible_units.sample(high * self.down(hidden), rng, high)

@@ -26,8 +26,8 @@ class Connection(NamedTuple):
 class EnergyModel(nn.Module, ABC):
     """A model p(v, h) = exp(-E(v, h)) / Z of visible units v and hidden units h, Z unknown.
 
-    The gradient of the log-likelihood is -dE/dtheta, averaged over p(h | data), minus the same averaged over the model. The first
-    average is taken with `clamp`, the second over chains that `start` and `advance` keep.
+    The gradient of the log-likelihood is -dE/dtheta, averaged over p(h | data), minus the same averaged over the model. The
+    first average is taken with `clamp`, the second over chains that `start` and `advance` keep.
     """
 
     #: Layer pairs, for centring; empty if the model has connections of another form.
@@ -76,7 +76,7 @@ class EnergyModel(nn.Module, ABC):
 
     @abstractmethod
     def prepare(self, visible: Float[Tensor, "batch units"]) -> None:
-        """Before training: visible biases and tempering base at the statistics of the data, so that only structure is to learn."""
+        """Before training: visible biases and tempering base at the statistics of the data, so that structure is to learn."""
 
     @abstractmethod
     def energy(self, state: State) -> Float[Tensor, " rows"]:
