@@ -20,6 +20,8 @@ STAGED = Recipe(
     averaging=0.0,
 )
 PLAIN = STAGED.replace(pretraining=())
+#: The run that a step belongs to, counted from the very first.
+PLACES = {3: "pretraining-1", 21: "pretraining-2", 25: "pretraining-2", 26: "run", 30: "run", 40: "run"}
 
 
 def tensors(folder, name="newest"):
@@ -62,7 +64,11 @@ def test_pretraining_changes_what_comes_of_it(run, tmp_path):
     assert run.history[0]["train/loss"] < plain.history[0]["train/loss"]
 
 
-@pytest.mark.parametrize("deaths", [(3,), (25,), (30,), (3, 25, 30, 40)], ids=["stage 1", "stage 2", "the run", "everywhere"])
+@pytest.mark.parametrize(
+    "deaths",
+    [(3,), (21,), (25,), (26,), (30,), (3, 25, 30, 40)],
+    ids=["stage 1", "before stage 2 is saved", "stage 2", "before the run is saved", "the run", "everywhere"],
+)
 def test_an_interrupted_run_goes_on_at_its_stage_with_the_same_bits(run, tmp_path, monkeypatch, deaths):
     """Stage 1 has 2 x 10 steps, stage 2 has 5, the run 2 x 10; steps that are done again count again."""
     monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", 0.0)
@@ -83,7 +89,7 @@ def test_an_interrupted_run_goes_on_at_its_stage_with_the_same_bits(run, tmp_pat
             fit(STAGED, folder, resume=True, quiet=True)
         except KeyboardInterrupt:
             continue
-    assert where == [{3: "pretraining-1", 25: "pretraining-2", 30: "run", 40: "run"}[death] for death in deaths]
+    assert where == [PLACES[death] for death in deaths]
     for part in ("", "pretraining-1", "pretraining-2"):
         for name in ("newest", "best"):
             assert same(tensors(folder / part, name), tensors(run.folder / part, name))

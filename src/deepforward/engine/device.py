@@ -76,10 +76,10 @@ def choose_device(name: str) -> torch.device:
 def choose(recipe: Recipe, model: nn.Module, input_shape: tuple[int, ...], num_examples: int) -> Arithmetic:
     """Fill the recipe's `auto` values for this machine and model.
 
-    A model that says so (`bf16_products`) is multiplied in bf16. Convolutions on images gain from bf16 and channels-last wherever
-    the processor multiplies bf16 in hardware; small fully connected networks are bound by dispatch and lose by the casts, so they
-    stay in fp32 on a CPU, and on one thread: a second one brings them nothing and, on a busy machine, makes every operation wait
-    for the slower of two.
+    A model that says so (`bf16_products`) is multiplied in bf16. Convolutions on images gain from bf16 and channels-last
+    wherever the processor multiplies bf16 in hardware; small fully connected networks are bound by dispatch and lose by the
+    casts, so they stay in fp32 on a CPU, and on one thread: a second one brings them nothing and, on a busy machine, makes
+    every operation wait for the slower of two.
 
     Fusing is chosen for bf16 on a CPU, channels last, where epochs x training examples x pixels are at least 1e8. The kernel's
     cache has no say, so that a run and its continuation choose alike.

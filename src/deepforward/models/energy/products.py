@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deepforward.layers.bit_products import Bits, padded, worthwhile
 from deepforward.layers.sampling import draw_key, sample_sigmoid
 from deepforward.models.energy.energy_model import Connection, State
 
@@ -26,6 +27,18 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         return a @ b
 
 
+def bits_product(bits: Float[Tensor, "rows columns"], b: Float[Tensor, "columns width"]) -> Float[Tensor, "rows width"]:
+    """`product` of zeros and ones with a matrix that `narrowed` made: by adding rows of it where most are zeros."""
+    places = Bits.of(bits)
+    return product(bits, b) if places is None else places.product(b)
+
+
+def narrowed(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Weights in the format of products, laid out for `bits_product` where this machine gains by it."""
+    weight = weight.detach()
+    return padded(weight) if dtype == torch.bfloat16 and weight.device.type == "cpu" and worthwhile() else weight.to(dtype)
+
+
 def mean(values: Float[Tensor, "rows units"]) -> Float[Tensor, " units"]:
     """Mean over the rows, at least in float32."""
     return values.sum(0, dtype=_wide(values)) / len(values)
@@ -36,12 +49,26 @@ def moment(lower: Float[Tensor, "rows lower"], upper: Float[Tensor, "rows upper"
     return product(lower.t(), upper.to(lower.dtype)).to(_wide(lower)).div_(len(lower))
 
 
-def moment_gap(data: State, chains: State) -> Float[Tensor, "lower upper"]:
-    """`moment` of the chains minus that of the data, each (lower values, upper values), in one product."""
+def moment_gap(data: State, chains: State, offsets: State | None = None) -> Float[Tensor, "lower upper"]:
+    """`moment` of the chains minus that of the data, each (lower values, upper values), in one product.
+
+    With offsets (of the lower values, of the upper) it is that of the centred values. These are centred before they are
+    multiplied, which costs passes over (rows, units) and not over the weights; zeros and ones stay what they are, so that the
+    product can add rows, and their centring is the subtraction of an outer product.
+    """
     (lower, upper), (dreamt, dreaming), rows = data, chains, len(chains[0])
-    kind = product_dtype(dreamt)
-    stacked = torch.cat((dreaming.to(kind), upper.to(kind) * (-rows / len(upper))))
-    gap = product(torch.cat((dreamt.to(kind), lower.to(kind))).t(), stacked)
+    kind, gap_of_means = product_dtype(dreamt), mean(dreaming) - mean(upper)
+    if offsets is not None:
+        upper, dreaming = (values - offsets[1].to(values.dtype) for values in (upper, dreaming))
+    stacked, scale = torch.cat((dreamt.to(kind), lower.to(kind))), upper.to(kind) * (-rows / len(upper))
+    places = Bits.of(stacked)
+    if places is not None:
+        table = padded(torch.cat((dreaming.to(kind), scale)))
+        below = None if offsets is None else offsets[0].float()
+        return places.t.product(table, scale=1 / rows, down=below, along=None if below is None else gap_of_means)
+    if offsets is not None:
+        stacked = stacked - offsets[0].to(kind)
+    gap = product(stacked.t(), torch.cat((dreaming.to(kind), scale)))
     return gap * torch.full((1,), 1 / rows, dtype=_wide(dreamt), device=gap.device)  # a vector, so that one pass also widens
 
 
@@ -55,7 +82,6 @@ def moment_gradients(
         data: Values of the layers.
         chains: The same of the chains.
         offsets: Mean of each layer; with them the gradient is that of the centred parametrisation (`energy_model.centre`).
-            Values are centred before they are multiplied, which costs passes over (rows, units) and not over the weights.
     """
     gradients = {}
     for k, (_, lower, upper) in enumerate(connections):
@@ -63,9 +89,8 @@ def moment_gradients(
         gradients[upper] = mean(chains[k + 1]) - mean(data[k + 1])
     if offsets is None:
         return gradients | {c.weight: moment_gap(data[k : k + 2], chains[k : k + 2]) for k, c in enumerate(connections)}
-    data, chains = (tuple(v - o.to(v.dtype) for v, o in zip(state, offsets, strict=True)) for state in (data, chains))
     for k, (weight, lower, upper) in enumerate(connections):
-        step = moment_gap(data[k : k + 2], chains[k : k + 2])
+        step = moment_gap(data[k : k + 2], chains[k : k + 2], offsets[k : k + 2])
         gradients[weight] = step
         gradients[lower] = gradients[lower] - step @ offsets[k + 1].to(step.dtype)
         gradients[upper] = gradients[upper] - offsets[k].to(step.dtype) @ step
@@ -73,20 +98,35 @@ def moment_gradients(
 
 
 def fire(
-    inputs: Float[Tensor, "rows units"], bias: Float[Tensor, " units"], rng: torch.Generator, *, means: bool = False
+    inputs: Float[Tensor, "rows units"],
+    bias: Float[Tensor, " units"],
+    rng: torch.Generator,
+    *,
+    means: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Float[Tensor, "rows units"], Float[Tensor, "rows units"]]:
-    """(draws, means) of binary units with these inputs, in their format; unless means are asked for, draws stand for them."""
-    drawn = torch.empty_like(inputs)
-    probabilities = torch.empty_like(inputs) if means else None
+    """(draws, means) of binary units with these inputs; unless means are asked for, draws stand for them.
+
+    Args:
+        inputs: What the units receive.
+        bias: Added to every row.
+        rng: Draws.
+        means: Whether to compute the means too.
+        dtype: Of both; that of the inputs by default.
+    """
+    drawn = torch.empty_like(inputs, dtype=dtype)
+    probabilities = torch.empty_like(inputs, dtype=dtype) if means else None
     sample_sigmoid(inputs, bias.detach(), draw_key(rng), probabilities=probabilities, samples=drawn)
     return drawn, drawn if probabilities is None else probabilities
 
 
-def sigmoid(inputs: Float[Tensor, "rows units"], bias: Float[Tensor, " units"]) -> Float[Tensor, "rows units"]:
-    """Means of binary units with these inputs, in their format; differentiable where gradients are taken."""
+def sigmoid(
+    inputs: Float[Tensor, "rows units"], bias: Float[Tensor, " units"], dtype: torch.dtype | None = None
+) -> Float[Tensor, "rows units"]:
+    """Means of binary units with these inputs, in `dtype` (theirs by default); differentiable where gradients are taken."""
     if torch.is_grad_enabled():
-        return (inputs + bias).sigmoid().to(inputs.dtype)
-    means = torch.empty_like(inputs)
+        return (inputs + bias).sigmoid().to(dtype or inputs.dtype)
+    means = torch.empty_like(inputs, dtype=dtype)
     sample_sigmoid(inputs, bias, None, probabilities=means)
     return means
 

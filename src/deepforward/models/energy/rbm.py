@@ -15,7 +15,7 @@ from deepforward.errors import InvalidOption
 from deepforward.layers.sampling import bernoulli, draw_key
 from deepforward.models.energy.bipartite import Bipartite
 from deepforward.models.energy.energy_model import Connection, State
-from deepforward.models.energy.products import fire, moment_gradients, product, product_dtype, sigmoid
+from deepforward.models.energy.products import bits_product, fire, moment_gradients, narrowed, product, product_dtype, sigmoid
 from deepforward.models.energy.units import BinaryUnits, hidden_units, visible_units
 
 
@@ -102,7 +102,7 @@ class RBM(Bipartite):
         if not self.is_binary or visible.dtype == torch.float64:
             return super().clamp(visible, rng)
         visible, weight = self._rounded(visible)
-        return visible, sigmoid(product(visible, weight), self.hidden_units.bias)
+        return visible, sigmoid(bits_product(visible, weight), self.hidden_units.bias, visible.dtype)
 
     @torch.no_grad()
     def observe(self, visible: Float[Tensor, "batch visible"], rng: torch.Generator) -> tuple[State, State]:
@@ -110,7 +110,8 @@ class RBM(Bipartite):
         if not self.is_binary or visible.dtype == torch.float64:
             return super().observe(visible, rng)
         visible, weight = self._rounded(visible)
-        drawn, means = fire(product(visible, weight), self.hidden_units.bias, rng, means=True)
+        inputs = bits_product(visible, weight)
+        drawn, means = fire(inputs, self.hidden_units.bias, rng, means=True, dtype=visible.dtype)
         return (visible, means), (visible, drawn)
 
     @torch.no_grad()
@@ -121,7 +122,8 @@ class RBM(Bipartite):
         drawn, weight = self._rounded(state[1])
         for step in range(steps):
             visible = fire(product(drawn, weight.t()), self.visible_units.bias, rng)[0]
-            drawn, means = fire(product(visible, weight), self.hidden_units.bias, rng, means=step + 1 == steps)
+            inputs, is_last = bits_product(visible, weight), step + 1 == steps
+            drawn, means = fire(inputs, self.hidden_units.bias, rng, means=is_last, dtype=visible.dtype)
         return (visible, means), (visible, drawn)
 
     @torch.no_grad()
@@ -149,6 +151,6 @@ class RBM(Bipartite):
         dtype, weight = product_dtype(values), self.weight
         if dtype == weight.dtype:
             return values.to(dtype), weight.detach()
-        narrow = self._narrow if self._narrow is not None and self._narrow.dtype == dtype else weight.detach().to(dtype)
+        narrow = self._narrow if self._narrow is not None and self._narrow.dtype == dtype else narrowed(weight, dtype)
         self._narrow = narrow if self._is_fixed else None
         return values.to(dtype), narrow

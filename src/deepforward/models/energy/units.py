@@ -51,9 +51,9 @@ class Units(nn.Module, ABC):
     def bias_at(self, beta: float | Tensor) -> Tensor:
         """Bias of each unit of the tempered model, (units,) or (rows, units) for one beta a row."""
         is_own = isinstance(beta, (int, float)) and beta == 1.0
-        return self._of_each(self.bias if is_own else beta * self.bias + (1.0 - beta) * self.base)
+        return self.of_each(self.bias if is_own else beta * self.bias + (1.0 - beta) * self.base)
 
-    def _of_each(self, shared: Tensor) -> Tensor:
+    def of_each(self, shared: Float[Tensor, "*rows biases"]) -> Float[Tensor, "*rows units"]:
         """One number a bias, repeated for the units that share it."""
         return shared if self.positions == 1 else shared.repeat_interleave(self.positions, -1)
 
@@ -164,23 +164,23 @@ class GaussianUnits(Units):
 
     def potential(self, values: Float[Tensor, "rows units"]) -> Float[Tensor, " rows"]:
         """The sum of precision s²/2."""
-        return 0.5 * (values.square() * self._of_each(self.log_precision).exp()).sum(1)
+        return 0.5 * (values.square() * self.of_each(self.log_precision).exp()).sum(1)
 
     def log_normalizer(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
         """Sum of (x + b)² / (2 precision) + log(2 pi / precision) / 2."""
-        total, log_precision = inputs + self.bias_at(beta), self._of_each(self.log_precision)
+        total, log_precision = inputs + self.bias_at(beta), self.of_each(self.log_precision)
         return 0.5 * (total.square() * (-log_precision).exp() + _LOG_2_PI - log_precision).sum(1)
 
     def mean(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, "rows units"]:
         """(x + b) / precision."""
-        return (inputs + self.bias_at(beta)) * (-self._of_each(self.log_precision)).exp()
+        return (inputs + self.bias_at(beta)) * (-self.of_each(self.log_precision)).exp()
 
     def sample(
         self, inputs: Float[Tensor, "rows units"], rng: torch.Generator, beta: float | Tensor = 1.0
     ) -> Float[Tensor, "rows units"]:
         """Normal with the mean `mean`."""
         noise = torch.randn(inputs.shape, generator=rng, device=inputs.device, dtype=inputs.dtype)
-        return self.mean(inputs, beta) + noise * (-0.5 * self._of_each(self.log_precision)).exp()
+        return self.mean(inputs, beta) + noise * (-0.5 * self.of_each(self.log_precision)).exp()
 
     def fit_base(self, data: Float[Tensor, "rows units"]) -> None:
         """The mean times the precision."""

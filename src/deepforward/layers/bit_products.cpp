@@ -1,0 +1,136 @@
+// Products of a matrix of zeros and ones with a matrix in bf16: sums of the rows that the ones choose, in float32.
+//
+// A dense product pays for the zeros; where four of five values are zero, adding rows is cheaper, and no value is rounded on its
+// way. Two bf16 numbers lie in one 32-bit lane; shifted left or masked, each is the float32 that it stands for.
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512VBMI2__)
+#include <immintrin.h>
+#endif
+
+namespace {
+
+typedef uint32_t Words __attribute__((vector_size(64)));
+typedef float Floats __attribute__((vector_size(64)));
+typedef int32_t Lanes __attribute__((vector_size(64)));
+
+constexpr int kLanes = 16;
+// Columns that are summed at a time: eight sums in registers, a block of the table in the second-level cache.
+constexpr int kBlock = 8 * kLanes;
+
+constexpr Lanes kLower = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
+constexpr Lanes kUpper = {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+
+struct Sums {
+  Floats even[4], odd[4];
+};
+
+inline void add_row(Sums& sums, const uint16_t* row) {
+  for (int part = 0; part < 4; part++) {
+    Words words;
+    std::memcpy(&words, row + 2 * kLanes * part, sizeof words);
+    sums.even[part] += (Floats)(words << 16);
+    sums.odd[part] += (Floats)(words & 0xffff0000u);
+  }
+}
+
+inline void store(const Sums& sums, float* out, long columns, float scale, float shift, const float* along) {
+  float values[kBlock];
+  for (int part = 0; part < 4; part++) {
+    Floats lower = __builtin_shuffle(sums.even[part], sums.odd[part], kLower);
+    Floats upper = __builtin_shuffle(sums.even[part], sums.odd[part], kUpper);
+    std::memcpy(values + 2 * kLanes * part, &lower, sizeof lower);
+    std::memcpy(values + 2 * kLanes * part + kLanes, &upper, sizeof upper);
+  }
+  if (along == nullptr) {
+    for (long c = 0; c < columns; c++) out[c] = scale * values[c];
+  } else {
+    for (long c = 0; c < columns; c++) out[c] = scale * values[c] - shift * along[c];
+  }
+}
+
+constexpr uint16_t kOne = 0x3f80;  // 1 in bf16
+
+// Writes the places of the ones of a row; returns their number, or -1.
+inline int32_t ones_of(const uint16_t* row, long columns, uint16_t* out) {
+  int32_t count = 0;
+  long c = 0;
+#if defined(__AVX512VBMI2__)
+  const __m512i one = _mm512_set1_epi16(kOne), step = _mm512_set1_epi16(32);
+  uint16_t first[32];
+  for (int k = 0; k < 32; k++) first[k] = (uint16_t)k;
+  __m512i numbers = _mm512_loadu_si512(first);
+  uint32_t strange = 0;
+  for (; c + 32 <= columns; c += 32) {
+    __m512i loaded = _mm512_loadu_si512(row + c);
+    uint32_t ones = _mm512_cmpeq_epi16_mask(loaded, one);
+    strange |= ones ^ (uint32_t)_mm512_test_epi16_mask(loaded, loaded);
+    _mm512_storeu_si512(out + count, _mm512_maskz_compress_epi16(ones, numbers));
+    count += __builtin_popcount(ones);
+    numbers = _mm512_add_epi16(numbers, step);
+  }
+  if (strange) return -1;
+#endif
+  for (; c < columns; c++) {
+    if (row[c] != 0 && row[c] != kOne) return -1;
+    out[count] = (uint16_t)c;
+    count += row[c] != 0;  // without a branch; what is written past the ones is overwritten or ignored
+  }
+  return count;
+}
+
+}  // namespace
+
+extern "C" {
+
+// Where the ones of each row are, or a count of -1 if a value of the row is neither 0 nor 1. `places` has `room` numbers a row, at
+// least 32 more than there are columns: whole vectors are written.
+void bits_by_row(const uint16_t* values, long rows, long columns, long stride, uint16_t* places, long room, int32_t* counts,
+                 int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (long r = 0; r < rows; r++) counts[r] = ones_of(values + r * stride, columns, places + r * room);
+}
+
+// The same by column, from the lists of the rows. `places` has room for `rows` numbers a column.
+void bits_by_column(const uint16_t* by_row, long row_room, const int32_t* row_counts, long rows, long columns,
+                    uint16_t* places, int32_t* counts, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+  for (int part = 0; part < threads; part++) {
+    long first = columns * part / threads, end = columns * (part + 1) / threads;
+    for (long c = first; c < end; c++) counts[c] = 0;
+    for (long r = 0; r < rows; r++) {
+      const uint16_t* list = by_row + r * row_room;
+      int32_t low = 0, high = row_counts[r];
+      while (low < high) {  // the first one that is in this part
+        int32_t middle = (low + high) / 2;
+        if (list[middle] < first) low = middle + 1; else high = middle;
+      }
+      for (int32_t k = low; k < row_counts[r] && list[k] < end; k++) {
+        long c = list[k];
+        places[c * rows + counts[c]++] = (uint16_t)r;
+      }
+    }
+  }
+}
+
+// out[r, :] = scale * sum of table[i, :] over i in the list of r, less down[r] * along[:] where these are given.
+// `padded` is the row length of the table, a multiple of the block; what lies beyond `columns` in it is never stored.
+void bits_sum_rows(const uint16_t* places, const int32_t* counts, long rows, long room, const uint16_t* table, long padded,
+                   float* out, long columns, float scale, const float* down, const float* along, int threads) {
+#pragma omp parallel num_threads(threads)
+  for (long first = 0; first < columns; first += kBlock) {
+    long width = columns - first < kBlock ? columns - first : kBlock;
+#pragma omp for schedule(static) nowait
+    for (long r = 0; r < rows; r++) {
+      Sums sums;
+      std::memset(&sums, 0, sizeof sums);
+      const uint16_t* list = places + r * room;
+      for (int32_t k = 0; k < counts[r]; k++) add_row(sums, table + (long)list[k] * padded + first);
+      store(sums, out + r * columns + first, width, scale, down ? down[r] : 0.0f, along ? along + first : nullptr);
+    }
+  }
+}
+
+}  // extern "C"

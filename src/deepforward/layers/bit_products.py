@@ -1,0 +1,125 @@
+"""Products of zeros and ones with a matrix: sums of the rows that the ones choose, where a dense product costs more."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int32, UInt16
+from torch import Tensor
+
+from deepforward.layers.compilation import compiled
+
+_SOURCE = Path(__file__).with_name("bit_products.cpp")
+#: Row length of a table is a multiple of this many columns.
+_BLOCK = 128
+#: Numbers that a list has room for beyond its longest.
+_SPARE = 32
+#: Share of ones up to which adding rows beats a dense product in bf16 without matrix tiles; rows and columns that lists can name.
+_DENSEST, _LONGEST = 0.3, 2**16
+
+
+@functools.cache
+def kernel() -> ctypes.CDLL | None:
+    """The compiled kernel, or None where there is no compiler."""
+    library = compiled(_SOURCE)
+    if library is not None:
+        pointer, size, flag, real = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
+        library.bits_by_row.argtypes = [pointer, size, size, size, pointer, size, pointer, flag]
+        library.bits_by_column.argtypes = [pointer, size, pointer, size, size, pointer, pointer, flag]
+        library.bits_sum_rows.argtypes = [
+            *[pointer] * 2,
+            size,
+            size,
+            pointer,
+            size,
+            pointer,
+            size,
+            real,
+            pointer,
+            pointer,
+            flag,
+        ]
+        for function in (library.bits_by_row, library.bits_by_column, library.bits_sum_rows):
+            function.restype = None
+    return library
+
+
+@functools.cache
+def worthwhile() -> bool:
+    """Whether this machine gains: it has a compiler and AVX-512, and no tiles that make dense products five times as fast."""
+    return bool(torch.cpu._is_avx512_supported() and not torch.cpu._is_amx_tile_supported() and kernel() is not None)
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Where the ones of a matrix of zeros and ones are.
+
+    Attributes:
+        places: Columns of the ones of each row, the first `counts` of a row; what follows is undefined.
+        counts: Number of ones in each row.
+        columns: Number of columns.
+    """
+
+    places: UInt16[Tensor, "rows room"]
+    counts: Int32[Tensor, " rows"]
+    columns: int
+
+    @classmethod
+    def of(cls, values: Float[Tensor, "rows columns"]) -> Bits | None:
+        """The places of the ones in bf16 `values`; None where there are other values, or adding rows would not pay."""
+        rows, columns = values.shape
+        fits = values.dtype == torch.bfloat16 and values.device.type == "cpu" and values.stride(1) == 1
+        if not fits or not rows or max(rows, columns) >= _LONGEST or not worthwhile():
+            return None
+        room = columns + _SPARE
+        places, counts = torch.empty(rows, room, dtype=torch.uint16), torch.empty(rows, dtype=torch.int32)
+        _run("by_row", values, rows, columns, values.stride(0), places, room, counts)
+        least, total = int(counts.min()), int(counts.sum())
+        return cls(places, counts, columns) if least >= 0 and total <= _DENSEST * values.numel() else None
+
+    @property
+    def t(self) -> Bits:
+        """Those of the transposed matrix."""
+        rows = len(self.counts)
+        places = torch.empty(self.columns, rows, dtype=torch.uint16)
+        counts = torch.empty(self.columns, dtype=torch.int32)
+        _run("by_column", self.places, self.places.shape[1], self.counts, rows, self.columns, places, counts)
+        return Bits(places, counts, rows)
+
+    def product(
+        self,
+        table: Float[Tensor, "columns width"],
+        *,
+        scale: float = 1.0,
+        down: Float[Tensor, " rows"] | None = None,
+        along: Float[Tensor, " width"] | None = None,
+    ) -> Float[Tensor, "rows width"]:
+        """scale * B table - down along', B being the zeros and ones; float32, summed in float32.
+
+        Args:
+            table: In bf16, made by `padded`.
+            scale: Factor of the product.
+            down: With `along`, the left vector of what is subtracted, float32.
+            along: Its right vector, float32.
+        """
+        width = table.shape[1]
+        out = torch.empty(len(self.counts), width)
+        lists = self.places, self.counts, len(self.counts), self.places.shape[1]
+        _run("sum_rows", *lists, table, table.stride(0), out, width, scale, down, along)
+        return out
+
+
+def padded(values: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+    """A copy in bf16 whose rows lie so far apart that a kernel may read whole blocks."""
+    rows, columns = values.shape
+    room = torch.zeros(rows, -(-columns // _BLOCK) * _BLOCK, dtype=torch.bfloat16)
+    return room[:, :columns].copy_(values)
+
+
+def _run(name: str, *arguments: Tensor | float | None) -> None:
+    words = (a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)
+    getattr(kernel(), f"bits_{name}")(*words, torch.get_num_threads())

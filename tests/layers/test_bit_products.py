@@ -1,0 +1,89 @@
+"""Sums of rows against dense products in float64."""
+
+import pytest
+import torch
+
+from deepforward.layers import bit_products
+from deepforward.layers.bit_products import Bits, padded
+
+needs_kernel = pytest.mark.skipif(not bit_products.worthwhile(), reason="adding rows does not pay on this machine")
+
+
+def bits(rows, columns, share, seed=0):
+    return (torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed)) < share).bfloat16()
+
+
+def table(rows, columns, seed=1):
+    return padded(torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)))
+
+
+@needs_kernel
+@pytest.mark.parametrize("columns", [1, 31, 32, 33, 784])
+@pytest.mark.parametrize("width", [1, 127, 128, 129, 500])
+def test_the_product_is_that_of_float64(columns, width):
+    values, rows = bits(37, columns, 0.2), table(columns, width)
+    places = Bits.of(values)
+    assert places is not None
+    wanted = values.double() @ rows.double()
+    # At most 784 float32 additions of numbers below 5 in size.
+    assert (places.product(rows).double() - wanted).abs().max() < 1e-4
+    assert (places.product(rows, scale=0.25).double() - wanted / 4).abs().max() < 1e-4
+
+
+@needs_kernel
+@pytest.mark.parametrize("shape", [(1, 1), (5, 33), (200, 784)])
+def test_the_transposed_product_less_an_outer_product(shape):
+    values, rows = bits(*shape, 0.15), table(shape[0], 500)
+    down, along = torch.rand(shape[1]), torch.rand(500)
+    got = Bits.of(values).t.product(rows, scale=0.5, down=down, along=along)
+    wanted = values.double().t() @ rows.double() / 2 - torch.outer(down, along).double()
+    assert (got.double() - wanted).abs().max() < 1e-4
+
+
+@needs_kernel
+def test_the_number_of_threads_changes_no_bit():
+    values, rows = bits(100, 784, 0.19), table(784, 500)
+
+    def both():
+        places = Bits.of(values)
+        return places.product(rows), places.t.product(table(100, 500))
+
+    one = both()
+    torch.set_num_threads(3)
+    try:
+        many = both()
+    finally:
+        torch.set_num_threads(1)
+    assert all(torch.equal(a, b) for a, b in zip(one, many, strict=True))
+
+
+@needs_kernel
+@pytest.mark.parametrize("place", [0, 40, 783])
+@pytest.mark.parametrize("value", [0.5, -1.0, 2.0, float("nan")])
+def test_values_other_than_zero_and_one_are_left_to_dense_products(place, value):
+    values = bits(7, 784, 0.1)
+    values[3, place] = value
+    assert Bits.of(values) is None
+
+
+@needs_kernel
+def test_lists_are_made_only_where_they_pay():
+    assert Bits.of(bits(50, 100, 0.2)) is not None
+    assert Bits.of(bits(50, 100, 0.5)) is None
+    assert Bits.of(bits(50, 100, 0.2).float()) is None
+    assert Bits.of(bits(100, 50, 0.2).t()) is None
+    assert Bits.of(torch.zeros(0, 10, dtype=torch.bfloat16)) is None
+
+
+@needs_kernel
+def test_rows_of_a_larger_matrix_and_rows_without_ones():
+    values = bits(40, 100, 0.2)[::2]
+    values[4] = 0
+    rows = table(100, 64)
+    assert (Bits.of(values).product(rows).double() - values.double() @ rows.double()).abs().max() < 1e-4
+    assert not Bits.of(values).product(rows)[4].any()
+
+
+def test_without_a_compiler_no_lists_are_made(monkeypatch):
+    monkeypatch.setattr(bit_products, "worthwhile", lambda: False)
+    assert Bits.of(bits(50, 100, 0.2)) is None
