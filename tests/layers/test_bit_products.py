@@ -87,3 +87,36 @@ def test_rows_of_a_larger_matrix_and_rows_without_ones():
 def test_without_a_compiler_no_lists_are_made(monkeypatch):
     monkeypatch.setattr(bit_products, "worthwhile", lambda: False)
     assert Bits.of(bits(50, 100, 0.2)) is None
+
+
+@needs_kernel
+@pytest.mark.parametrize(("chains", "data"), [(100, 100), (30, 7)])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("centred", [True, False])
+def test_moments_are_those_of_float64(chains, data, threads, centred):
+    rng = torch.Generator().manual_seed(2)
+    lower = bits(chains + data, 300, 0.15)
+    upper = torch.rand(chains + data, 130, generator=rng).bfloat16()
+    offsets = torch.rand(300, generator=rng) * centred, torch.rand(130, generator=rng) * centred
+    torch.set_num_threads(threads)
+    try:
+        gap = bit_products.moment_gap(Bits.of(lower), upper[chains:], upper[:chains], offsets)
+    finally:
+        torch.set_num_threads(1)
+    m, p = lower.double() - offsets[0].double(), upper.double() - offsets[1].double()
+
+    def mean_gap(values):
+        return values[:chains].mean(0) - values[chains:].mean(0)
+
+    weight = mean_gap(m[:, :, None] * p[:, None])
+    wanted = {
+        "weight": weight,
+        "lower": mean_gap(lower.double()),
+        "upper": mean_gap(upper.double()),
+        "lower_turn": weight @ offsets[1].double(),
+        "upper_turn": offsets[0].double() @ weight,
+    }
+    # Upper values, less their offset, are rounded to bf16: an error of up to 2^-9 each, which hundreds of terms add up.
+    bound = {"weight": 2e-3, "lower": 1e-6, "upper": 1e-6, "lower_turn": 0.1, "upper_turn": 0.05}
+    for name, value in wanted.items():
+        assert (getattr(gap, name).double() - value).abs().max() < bound[name], name

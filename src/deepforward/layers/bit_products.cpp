@@ -81,6 +81,21 @@ inline int32_t ones_of(const uint16_t* row, long columns, uint16_t* out) {
   return count;
 }
 
+inline float widened(uint16_t value) {
+  uint32_t bits = (uint32_t)value << 16;
+  float wide;
+  std::memcpy(&wide, &bits, sizeof wide);
+  return wide;
+}
+
+// To the nearest bf16, ties to even; NaN stays NaN.
+inline uint16_t rounded(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  uint32_t nearest = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return (uint16_t)(value != value ? 0x7fc0u : nearest);
+}
+
 }  // namespace
 
 extern "C" {
@@ -131,6 +146,67 @@ void bits_sum_rows(const uint16_t* places, const int32_t* counts, long rows, lon
       store(sums, out + r * columns + first, width, scale, down ? down[r] : 0.0f, along ? along + first : nullptr);
     }
   }
+}
+
+// Moments of bits b and values p over the chains, the first `chains` rows, less those over the data, the others; rows of either
+// weigh 1 / their number. With offsets m of the bits and l of the values, of the centred ones:
+//   weight[i, :] = sum_r w_r b_ri (p_r - l) - m_i upper[:]      w_r = 1/chains or -1/data
+//   lower[i] = sum_r w_r b_ri,   upper[j] = sum_r w_r p_rj      and what centring takes from either bias:
+//   lower_turn[i] = weight[i, :] . l,   upper_turn[j] = m . weight[:, j]
+// which follow from sums over rows, so that no pass over the weights is needed.
+void bits_moments(const uint16_t* places, long room, const int32_t* counts, long rows, long chains, long bits,
+                  const uint16_t* dreaming, long dreaming_stride, const uint16_t* given, long given_stride, long width,
+                  const float* m, const float* l, uint16_t* table, long padded, uint16_t* by_column, int32_t* column_counts,
+                  float* row_sums, float* weight, float* lower, float* upper, float* lower_turn, float* upper_turn, int threads) {
+  const float chain = 1.0f / (float)chains, datum = -1.0f / (float)(rows - chains);
+  float* along_l = row_sums + rows;  // of each row of the table, the product with l
+#pragma omp parallel num_threads(threads)
+  {
+#pragma omp for schedule(static)
+    for (long r = 0; r < rows; r++) {
+      float sum = 0.0f;
+      for (int32_t k = 0; k < counts[r]; k++) sum += m[places[r * room + k]];
+      row_sums[r] = sum;
+    }
+#pragma omp for schedule(static)
+    for (long first = 0; first < width; first += 4 * kLanes) {
+      long end = width - first < 4 * kLanes ? width : first + 4 * kLanes;
+      for (long j = first; j < end; j++) upper[j] = upper_turn[j] = 0.0f;
+      for (long r = 0; r < rows; r++) {
+        const uint16_t* row = r < chains ? dreaming + r * dreaming_stride : given + (r - chains) * given_stride;
+        float scale = r < chains ? chain : datum, sum = row_sums[r];
+        for (long j = first; j < end; j++) {
+          float value = scale * (widened(row[j]) - l[j]);
+          upper[j] += value;
+          upper_turn[j] += sum * value;
+          table[r * padded + j] = rounded(value);
+        }
+      }
+    }
+#pragma omp for schedule(static)
+    for (long r = 0; r < rows; r++) {
+      float sum = 0.0f;
+      for (long j = 0; j < width; j++) sum += widened(table[r * padded + j]) * l[j];
+      along_l[r] = sum;
+    }
+  }
+  float square = 0.0f, crossed = 0.0f;
+  for (long i = 0; i < bits; i++) square += m[i] * m[i];
+  for (long j = 0; j < width; j++) crossed += upper[j] * l[j];
+  for (long j = 0; j < width; j++) upper_turn[j] -= square * upper[j];
+  bits_by_column(places, room, counts, rows, bits, by_column, column_counts, threads);
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (long i = 0; i < bits; i++) {
+    const uint16_t* list = by_column + i * rows;
+    float sum = 0.0f, turn = -m[i] * crossed;
+    for (int32_t k = 0; k < column_counts[i]; k++) {
+      sum += list[k] < chains ? chain : datum;
+      turn += along_l[list[k]];
+    }
+    lower[i] = sum;
+    lower_turn[i] = turn;
+  }
+  bits_sum_rows(by_column, column_counts, bits, rows, table, padded, weight, width, 1.0f, m, upper, threads);
 }
 
 }  // extern "C"

@@ -18,7 +18,7 @@ _SOURCE = Path(__file__).with_name("bit_products.cpp")
 _BLOCK = 128
 #: Numbers that a list has room for beyond its longest.
 _SPARE = 32
-#: Share of ones up to which adding rows beats a dense product in bf16 without matrix tiles; rows and columns that lists can name.
+#: Share of ones up to which adding rows beats a dense product in bf16 without matrix tiles; rows and columns that a list names.
 _DENSEST, _LONGEST = 0.3, 2**16
 
 
@@ -43,8 +43,10 @@ def kernel() -> ctypes.CDLL | None:
             pointer,
             flag,
         ]
-        for function in (library.bits_by_row, library.bits_by_column, library.bits_sum_rows):
-            function.restype = None
+        matrices = [pointer, size, pointer, size, size, pointer, pointer, pointer, size, pointer, pointer]
+        library.bits_moments.argtypes = [pointer, size, pointer, *[size] * 3, *matrices, *[pointer] * 6, flag]
+        for name in ("by_row", "by_column", "sum_rows", "moments"):
+            getattr(library, f"bits_{name}").restype = None
     return library
 
 
@@ -98,7 +100,7 @@ class Bits:
         down: Float[Tensor, " rows"] | None = None,
         along: Float[Tensor, " width"] | None = None,
     ) -> Float[Tensor, "rows width"]:
-        """scale * B table - down along', B being the zeros and ones; float32, summed in float32.
+        """The product scale * B table - down along', B being the zeros and ones; float32, summed in float32.
 
         Args:
             table: In bf16, made by `padded`.
@@ -111,6 +113,52 @@ class Bits:
         lists = self.places, self.counts, len(self.counts), self.places.shape[1]
         _run("sum_rows", *lists, table, table.stride(0), out, width, scale, down, along)
         return out
+
+
+@dataclass(frozen=True)
+class MomentGap:
+    """Moments over the chains less those over the data, float32.
+
+    Attributes:
+        weight: Of products of lower and upper values, (lower, upper); centred, if there are offsets.
+        lower: Of lower values.
+        upper: Of upper values.
+        lower_turn: weight times the offset of the upper values: what centring takes from the gradient of the lower bias.
+        upper_turn: The offset of the lower values times weight: the same for the upper bias.
+    """
+
+    weight: Float[Tensor, "lower upper"]
+    lower: Float[Tensor, " lower"]
+    upper: Float[Tensor, " upper"]
+    lower_turn: Float[Tensor, " lower"]
+    upper_turn: Float[Tensor, " upper"]
+
+
+def moment_gap(
+    places: Bits,
+    given: Float[Tensor, "rows upper"],
+    dreaming: Float[Tensor, "chains upper"],
+    offsets: tuple[Float[Tensor, " lower"], Float[Tensor, " upper"]],
+) -> MomentGap:
+    """Moments of chains less those of data, the lower values being bits.
+
+    Args:
+        places: Lower values, of the chains and then of the data.
+        given: Upper values of the data, bf16.
+        dreaming: Upper values of the chains, bf16.
+        offsets: Of the lower and of the upper values, float32; zeros for moments about zero.
+    """
+    rows, chains, width = len(places.counts), *dreaming.shape
+    table = torch.zeros(rows, -(-width // _BLOCK) * _BLOCK, dtype=torch.bfloat16)
+    lists = torch.empty(places.columns, rows, dtype=torch.uint16), torch.empty(places.columns, dtype=torch.int32)
+    sizes = ((places.columns, width), (places.columns,), (width,), (places.columns,), (width,))
+    gap = MomentGap(*(torch.empty(size) for size in sizes))
+    dreaming, given = (values if values.stride(1) == 1 else values.contiguous() for values in (dreaming, given))
+    bits = places.places, places.places.shape[1], places.counts, rows, chains, places.columns
+    uppers = dreaming, dreaming.stride(0), given, given.stride(0), width
+    scratch = table, table.shape[1], *lists, torch.empty(2 * rows)
+    _run("moments", *bits, *uppers, *offsets, *scratch, *vars(gap).values())
+    return gap
 
 
 def padded(values: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:

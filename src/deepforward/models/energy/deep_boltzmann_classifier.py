@@ -19,7 +19,7 @@ _HIDDEN = (500, 1000)
 
 
 class DeepBoltzmannClassifier(nn.Module):
-    """A perceptron of sigmoids that begins as the mean field of a deep Boltzmann machine, which is trained first, without labels.
+    """A perceptron of sigmoids that begins as the mean field of a deep Boltzmann machine, trained first and without labels.
 
     With q(k) the means of hidden layer k in the mean field of `machine` given the example v, an input like v itself,
     h(1) = sigmoid(c(1) + v W(1) + q(2) A(1)), h(k) = sigmoid(c(k) + h(k-1) W(k) + q(k+1) A(k)), nothing from above for the last

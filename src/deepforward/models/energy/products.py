@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deepforward.layers.bit_products import Bits, padded, worthwhile
+from deepforward.layers.bit_products import Bits, MomentGap, moment_gap, padded, worthwhile
 from deepforward.layers.sampling import draw_key, sample_sigmoid
 from deepforward.models.energy.energy_model import Connection, State
 
@@ -49,29 +49,6 @@ def moment(lower: Float[Tensor, "rows lower"], upper: Float[Tensor, "rows upper"
     return product(lower.t(), upper.to(lower.dtype)).to(_wide(lower)).div_(len(lower))
 
 
-def moment_gap(data: State, chains: State, offsets: State | None = None) -> Float[Tensor, "lower upper"]:
-    """`moment` of the chains minus that of the data, each (lower values, upper values), in one product.
-
-    With offsets (of the lower values, of the upper) it is that of the centred values. These are centred before they are
-    multiplied, which costs passes over (rows, units) and not over the weights; zeros and ones stay what they are, so that the
-    product can add rows, and their centring is the subtraction of an outer product.
-    """
-    (lower, upper), (dreamt, dreaming), rows = data, chains, len(chains[0])
-    kind, gap_of_means = product_dtype(dreamt), mean(dreaming) - mean(upper)
-    if offsets is not None:
-        upper, dreaming = (values - offsets[1].to(values.dtype) for values in (upper, dreaming))
-    stacked, scale = torch.cat((dreamt.to(kind), lower.to(kind))), upper.to(kind) * (-rows / len(upper))
-    places = Bits.of(stacked)
-    if places is not None:
-        table = padded(torch.cat((dreaming.to(kind), scale)))
-        below = None if offsets is None else offsets[0].float()
-        return places.t.product(table, scale=1 / rows, down=below, along=None if below is None else gap_of_means)
-    if offsets is not None:
-        stacked = stacked - offsets[0].to(kind)
-    gap = product(stacked.t(), torch.cat((dreaming.to(kind), scale)))
-    return gap * torch.full((1,), 1 / rows, dtype=_wide(dreamt), device=gap.device)  # a vector, so that one pass also widens
-
-
 def moment_gradients(
     connections: Sequence[Connection], data: State, chains: State, offsets: State | None = None
 ) -> dict[str, Tensor]:
@@ -83,18 +60,37 @@ def moment_gradients(
         chains: The same of the chains.
         offsets: Mean of each layer; with them the gradient is that of the centred parametrisation (`energy_model.centre`).
     """
-    gradients = {}
-    for k, (_, lower, upper) in enumerate(connections):
-        gradients[lower] = mean(chains[k]) - mean(data[k])
-        gradients[upper] = mean(chains[k + 1]) - mean(data[k + 1])
-    if offsets is None:
-        return gradients | {c.weight: moment_gap(data[k : k + 2], chains[k : k + 2]) for k, c in enumerate(connections)}
+    gradients: dict[str, Tensor] = {}
     for k, (weight, lower, upper) in enumerate(connections):
-        step = moment_gap(data[k : k + 2], chains[k : k + 2], offsets[k : k + 2])
-        gradients[weight] = step
-        gradients[lower] = gradients[lower] - step @ offsets[k + 1].to(step.dtype)
-        gradients[upper] = gradients[upper] - offsets[k].to(step.dtype) @ step
+        pair = slice(k, k + 2)
+        gap = gap_of_moments(data[pair], chains[pair], None if offsets is None else offsets[pair])
+        gradients[weight] = gap.weight
+        gradients[lower] = gradients.get(lower, gap.lower) - gap.lower_turn
+        gradients[upper] = gap.upper - gap.upper_turn
     return gradients
+
+
+def gap_of_moments(data: State, chains: State, offsets: State | None = None) -> MomentGap:
+    """Moments of the chains minus those of the data, each (lower values, upper values); with offsets, of the centred values.
+
+    Values are centred before they are multiplied, which costs passes over (rows, units) and not over the weights.
+    """
+    (lower, upper), (dreamt, dreaming), rows = data, chains, len(chains[0])
+    kind, wide = product_dtype(dreamt), _wide(dreamt)
+    stacked = torch.cat((dreamt.to(kind), lower.to(kind)))
+    places = Bits.of(stacked)
+    about = [values.new_zeros(values.shape[1], dtype=wide) for values in chains] if offsets is None else offsets
+    below, above = (offset.to(wide) for offset in about)
+    if places is not None:
+        return moment_gap(places, upper.to(kind), dreaming.to(kind), (below.contiguous(), above.contiguous()))
+    means = mean(dreamt) - mean(lower), mean(dreaming) - mean(upper)
+    if offsets is not None:
+        upper, dreaming = (values - above.to(values.dtype) for values in (upper, dreaming))
+        stacked = stacked - below.to(kind)
+    gap = product(stacked.t(), torch.cat((dreaming.to(kind), upper.to(kind) * (-rows / len(upper)))))
+    weight = gap * torch.full((1,), 1 / rows, dtype=wide, device=gap.device)  # a vector, so that one pass also widens
+    turns = [torch.zeros_like(values) for values in means] if offsets is None else [weight @ above, below @ weight]
+    return MomentGap(weight, *means, *turns)
 
 
 def fire(
