@@ -167,7 +167,27 @@ class Recipe:
         if complete.pretraining is None:
             stages = catalogue.load_target(own["pretraining"])(complete) if "pretraining" in own else ()
             complete = complete.replace(pretraining=tuple(stages))
+        complete.stages()
         return complete
+
+    def stages(self) -> tuple[Recipe, ...]:
+        """The recipes of `pretraining`, in order: this one with the fields that each names.
+
+        Raises:
+            InvalidOption: A stage names what all stages share, an unknown field, or a value out of range.
+            UnknownName: Its objective has no card.
+        """
+        found = []
+        for number, changes in enumerate(self.pretraining or (), start=1):
+            shared = sorted(_SHARED & set(changes))
+            if shared:
+                raise InvalidOption(
+                    f"stage {number} of pretraining names {', '.join(shared)}; expected what stages may differ in"
+                )
+            stage = self.replace(pretraining=(), alterations=(), **changes)
+            catalogue.card("objectives", stage.objective or "")
+            found.append(stage)
+        return tuple(found)
 
     def to_json(self) -> str:
         """The recipe as indented JSON with sorted keys."""
@@ -194,6 +214,9 @@ class Recipe:
         mine, theirs = json.loads(self.to_json()), json.loads(other.to_json())
         return [name for name in mine if mine[name] != theirs[name]]
 
+
+#: Fields that the stages of a training share.
+_SHARED = {"model", "model_options", "alterations", "data", "scaling", "validation", "pretraining", "seed"}
 
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("model", "data", "scaling", "objective", "optimizer", "schedule", "precision", "device"), str),

@@ -96,8 +96,7 @@ def fit(
 
 def _pretrain(parts: Parts, folder: Path, quiet: bool) -> None:
     """Train the model in the stages that come first, each a run of its own below `folder`, and leave it with their weights."""
-    for number, changes in enumerate(parts.recipe.pretraining or (), start=1):
-        stage = parts.recipe.replace(alterations=(), pretraining=(), **changes)
+    for number, stage in enumerate(parts.recipe.stages(), start=1):
         run = fit(stage, folder / f"pretraining-{number}", resume=True, quiet=quiet, data=parts.data, model=parts.model)
         tensors = checkpoint.load(run.folder / "checkpoints", "best")[0]
         load_module(parts.model, tensors, "model")

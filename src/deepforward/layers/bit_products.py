@@ -6,6 +6,7 @@ import ctypes
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int32, UInt16
@@ -28,25 +29,16 @@ def kernel() -> ctypes.CDLL | None:
     library = compiled(_SOURCE)
     if library is not None:
         pointer, size, flag, real = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
-        library.bits_by_row.argtypes = [pointer, size, size, size, pointer, size, pointer, flag]
-        library.bits_by_column.argtypes = [pointer, size, pointer, size, size, pointer, pointer, flag]
-        library.bits_sum_rows.argtypes = [
-            *[pointer] * 2,
-            size,
-            size,
-            pointer,
-            size,
-            pointer,
-            size,
-            real,
-            pointer,
-            pointer,
-            flag,
-        ]
-        matrices = [pointer, size, pointer, size, size, pointer, pointer, pointer, size, pointer, pointer]
-        library.bits_moments.argtypes = [pointer, size, pointer, *[size] * 3, *matrices, *[pointer] * 6, flag]
-        for name in ("by_row", "by_column", "sum_rows", "moments"):
-            getattr(library, f"bits_{name}").restype = None
+        lists = [pointer, size, pointer]
+        signatures: dict[str, list[Any]] = {
+            "by_row": [pointer, size, size, size, pointer, size, pointer],
+            "by_column": [*lists, size, size, pointer, pointer],
+            "sum_rows": [pointer, pointer, size, size, pointer, size, pointer, size, real, pointer, pointer],
+            "moments": [*lists, *[size] * 3, *[pointer, size] * 2, size, *[pointer] * 3, size, *[pointer] * 8],
+        }
+        for name, types in signatures.items():
+            function = getattr(library, f"bits_{name}")
+            function.argtypes, function.restype = [*types, flag], None
     return library
 
 
