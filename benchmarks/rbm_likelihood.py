@@ -2,9 +2,9 @@
 
 Average log-likelihood of the 10,000 test digits in nats, every pixel drawn as 1 with the probability of its grey value (the
 convention of the published numbers; digits cut at one half give another scale, near -70). log Z by annealed importance sampling
-from the base rates, 100 chains; the interval is that of the mean weight. The bracket is the likelihood by reverse annealing from
-chains that ran 2,000 sweeps from the training's own: annealing forward tends to say too much, backward too little. Time is
-the training alone, on this machine's threads, evaluation of each epoch included.
+from the base rates, 100 chains; the interval is that of the mean weight. The bracket is the likelihood by reverse annealing
+from chains that ran 2,000 sweeps from those of training: annealing forward tends to say too much, backward too little. Time
+is the training alone, on this machine's threads, evaluation of each epoch included.
 Usage: python benchmarks/rbm_likelihood.py [--quick] [--json FILE] [--only NAME]
 """
 

@@ -56,7 +56,7 @@ class RestrictedBoltzmann(Claim):
                     rows.append(_row("training", method, seed, run.metrics["test/log_likelihood"]))
                     if method == "persistent chains":
                         rows += _annealing(run, seed)
-            rows.append(_row("training", "independent units", seed, _independent(data)))
+            rows.append(_row("training", "independent units", seed, independent_units(data)))
         return from_rows(rows)
 
     def check(self, table: Table) -> list[Check]:
@@ -176,7 +176,7 @@ def _annealing(run: Run, seed: int) -> Iterator[dict[str, Any]]:
         yield _row("annealing", str(count), seed, annealed_log_partition(model, rng, temperatures=count).log_partition - exact)
 
 
-def _independent(data: Dataset) -> float:
+def independent_units(data: Dataset) -> float:
     """Log-likelihood of test bits under the mean of each pixel over the training examples, nats."""
     highest = data.train.inputs.max()
     train, test = ((split.inputs.flatten(1) / highest > 0.5).double() for split in (data.train, data.test))

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from deepforward.data import load
 from deepforward.engine import Recipe, fit
 from deepforward.lecture.claim import Check, Claim, Table, from_rows, to_rows
+from deepforward.lecture.restricted_boltzmann import independent_units
 from deepforward.models.energy import DeepBeliefNetwork, DeepBoltzmannMachine
 from deepforward.models.energy.enumeration import all_states
 from deepforward.report.blocks import Block
@@ -151,16 +151,9 @@ def _trained(epochs: int, seed: int) -> Iterator[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
             run = fit(recipe.replace(pretraining=stages, learning_rate=0.1), Path(folder) / "run", quiet=True, data=data)
             bound = run.metrics["test/log_likelihood_bound"]
-        yield _row("digits", name, 0, bound - _independent(data.train.inputs, data.test.inputs))
+        yield _row("digits", name, 0, bound - independent_units(data))
 
 
 def _bits(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options with digits cut at one half: of bits drawn anew there is little but noise to learn."""
     return {**options, "objective_options": {**options.get("objective_options", {}), "binarize": "threshold"}}
-
-
-def _independent(train: Tensor, test: Tensor) -> float:
-    highest = train.max()
-    train, test = ((inputs.flatten(1) / highest > 0.5).double() for inputs in (train, test))
-    p = (train.sum(0) + 1) / (len(train) + 2)
-    return float((test * p.log() + (1 - test) * (1 - p).log()).sum(1).mean())
