@@ -45,7 +45,7 @@ class DeepBeliefClassifier(nn.Module):
         *,
         hidden: Sequence[int] = _HIDDEN,
         dropout: float = 0.0,
-        input_dropout: float = 0.0,
+        input_dropout: float = 0.2,
     ) -> None:
         super().__init__()
         for name, share in (("dropout", dropout), ("input_dropout", input_dropout)):
@@ -81,4 +81,5 @@ def pretraining(recipe: Any) -> tuple[dict[str, Any], ...]:
         recipe: A complete recipe of a deep belief classifier.
     """
     hidden = recipe.model_options.get("hidden", _HIDDEN)
-    return greedy_stages(len(hidden), epochs=max(1, round(recipe.epochs / 3)))
+    epochs = max(1, round(recipe.epochs / 3))
+    return greedy_stages(len(hidden), epochs=epochs, learning_rate=0.1, momentum=0.8, weight_decay=2e-4)

@@ -7,7 +7,14 @@ from typing import Any
 
 
 def greedy_stages(
-    layers: int, *, epochs: int, learning_rate: float = 0.05, binarize: str = "stochastic", ais_chains: int = 0
+    layers: int,
+    *,
+    epochs: int,
+    learning_rate: float = 0.05,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    binarize: str = "stochastic",
+    ais_chains: int = 0,
 ) -> tuple[dict[str, Any], ...]:
     """One mapping of recipe fields for each layer, each training this layer alone on the means of the ones below it.
 
@@ -15,6 +22,8 @@ def greedy_stages(
         layers: Number of layers.
         epochs: Passes over the training split, each.
         learning_rate: First rate, which falls to 0.
+        momentum: Share of a step that the next one repeats.
+        weight_decay: Penalty of the weights.
         binarize: How data become values of the lowest units; the means that upper layers see are always drawn from.
         ais_chains: Chains that measure the likelihood of the whole when the last layer is trained; 0: none.
     """
@@ -22,9 +31,9 @@ def greedy_stages(
         "objective": "layerwise-contrastive-divergence",
         "epochs": epochs,
         "optimizer": "sgd",
-        "optimizer_options": {},
+        "optimizer_options": {"momentum": momentum} if momentum else {},
         "learning_rate": learning_rate,
-        "weight_decay": 0.0,
+        "weight_decay": weight_decay,
         "schedule": "linear",
         "schedule_options": {},
         "averaging": 0.999,
