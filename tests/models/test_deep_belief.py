@@ -250,7 +250,7 @@ def test_a_pretrained_classifier_learns(tmp_path):
 
 
 def test_the_classifier_is_the_unrolled_network():
-    model = DeepBeliefClassifier((2, 3), 4, hidden=(5, 3))
+    model = DeepBeliefClassifier((2, 3), 4, hidden=(5, 3)).eval()
     inputs = torch.rand(7, 2, 3, generator=rng())
     values = inputs
     for machine in model.stack:
