@@ -202,7 +202,8 @@ class Bipartite(EnergyModel):
             rng: Draws.
         """
         inputs, units = self.up(visible), self.hidden_units
-        rise = units.log_normalizer(high * inputs, high).double() - units.log_normalizer(low * inputs, low).double()
+        raised = high * inputs
+        rise = units.log_normalizer(raised, high).double() - units.log_normalizer(low * inputs, low).double()
         bias = visible @ self.visible_units.of_each((high - low) * (self.visible_units.bias - self.visible_units.base))
-        hidden = units.sample(high * inputs, rng, high)
-        return bias.double() + rise, self.visible_units.sample(high * self.down(hidden), rng, high)
+        hidden = units.sample(raised, rng, high)
+        return bias.double() + rise, self.visible_units.sample(self.down(hidden).mul_(high), rng, high)
