@@ -10,7 +10,6 @@ from scipy.stats import chi2
 from deepforward.data import load
 from deepforward.data.dataset import Batch, Dataset, Split
 from deepforward.engine import Recipe, checkpoint, fit, training
-from deepforward.engine.assembly import assemble
 from deepforward.engine.run import Run
 from deepforward.errors import InvalidData, InvalidModel, InvalidOption, UnknownName
 from deepforward.models.energy import RBM
@@ -351,10 +350,3 @@ def test_data_that_are_not_numbers_are_refused_in_one_line(tmp_path):
         )
         fit(SMALL.replace(epochs=1, scaling="none", validation=0.0), tmp_path / "run", quiet=True, data=data)
     assert "\n" not in str(caught.value)
-
-
-def test_weight_decay_spares_the_biases():
-    recipe = Recipe(model="rbm", model_options={"hidden": 8}, data="digits", weight_decay=0.1, validation=0.0).complete()
-    (optimizer,) = assemble(recipe, load("digits")).optimizers.values()
-    sizes = [({p.ndim for p in group["params"]}, group["weight_decay"]) for group in optimizer.param_groups]
-    assert sizes == [({2}, 0.1), ({1}, 0.0)]

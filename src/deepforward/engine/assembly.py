@@ -195,8 +195,6 @@ def load_factory(name: str) -> Callable[..., Any]:
 def build_optimizer(recipe: Recipe, module: nn.Module, arithmetic: Arithmetic) -> torch.optim.Optimizer:
     """The recipe's optimiser over the parameters of `module` that require gradients.
 
-    Weights decay; what a part of the module calls `undecayed` does not.
-
     Raises:
         InvalidOption: Nothing to train, or the optimiser refuses an option.
     """
@@ -205,17 +203,13 @@ def build_optimizer(recipe: Recipe, module: nn.Module, arithmetic: Arithmetic) -
         raise InvalidOption(f"model '{recipe.model}' has no parameter that requires a gradient; nothing can be trained")
     kind = catalogue.load("optimizers", recipe.optimizer or "")
     options = dict(recipe.optimizer_options or {})
-    groups: list[Any] = [*parameters]
     if recipe.weight_decay:
         options["weight_decay"] = recipe.weight_decay
-        spared = {id(p) for part in module.modules() for p in getattr(part, "undecayed", ())}
-        kept, freed = ([p for p in parameters if (id(p) in spared) is free] for free in (False, True))
-        groups = [{"params": kept}, {"params": freed, "weight_decay": 0.0}] if kept and freed else groups
     if kind in _FUSED and arithmetic.device.type in ("cpu", "cuda"):
         options.setdefault("fused", True)
     rate = recipe.learning_rate if isinstance(recipe.learning_rate, (int, float)) else 0.0
     try:
-        return kind(groups, lr=rate, **options)
+        return kind(parameters, lr=rate, **options)
     except (TypeError, ValueError) as error:
         raise InvalidOption(f"optimizer '{recipe.optimizer}' refuses its options: {_first_line(error)}") from error
 

@@ -216,7 +216,7 @@ class Recipe:
 
 
 #: Fields that the stages of a training share.
-_SHARED = {"model", "model_options", "alterations", "data", "scaling", "validation", "pretraining", "seed"}
+_SHARED = {"model", "model_options", "alterations", "data", "scaling", "validation", "pretraining"}
 
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("model", "data", "scaling", "objective", "optimizer", "schedule", "precision", "device"), str),

@@ -48,11 +48,6 @@ class Units(nn.Module, ABC):
         self.bias = nn.Parameter(torch.zeros(size // positions))
         self.register_buffer("base", torch.zeros(size // positions))
 
-    @property
-    def undecayed(self) -> list[nn.Parameter]:
-        """Parameters that weight decay spares: biases carry how often a unit is on, which is no complexity."""
-        return list(self.parameters())
-
     def bias_at(self, beta: float | Tensor) -> Tensor:
         """Bias of each unit of the tempered model, (units,) or (rows, units) for one beta a row."""
         is_own = isinstance(beta, (int, float)) and beta == 1.0
