@@ -16,6 +16,7 @@ import torch  # noqa: E402 - the hook comes first
 
 
 def pytest_configure() -> None:
+    os.fsync = lambda descriptor: None  # what tests write need not survive a crash of the machine, and waiting costs minutes
     torch.set_num_threads(1)  # sums depend on the number of threads, and tests run side by side
 
 

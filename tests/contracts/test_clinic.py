@@ -1,8 +1,10 @@
 """Every rule recognises its planted illness and no other, is silent on healthy runs, and has a cure and a placebo.
 
-The seeds were not chosen: over 21 other seeds the rules named the illness in 147 of 147 runs and nothing in 147 of 147 healthy
-ones, so either error is below 2.1% with 95% confidence; over disjoint groups of those seeds 46 of 46 cures and 46 of 46
-placebos were proved.
+The seeds of the seven supervised rules were not chosen: over 21 other seeds the rules named the illness in 147 of 147 runs and
+nothing in 147 of 147 healthy ones, so either error is below 2.1% with 95% confidence; over disjoint groups of those seeds 46 of
+46 cures and 46 of 46 placebos were proved. Of the four rules for energy-based networks, over seeds that the matrix does not
+use: 27 of 27 illnesses named (overfitting, tuned on seeds 0 to 5: 15 of 15), 27 of 27 healthy machines left alone, 12 of 12
+cures and 12 of 12 placebos proved.
 """
 
 from __future__ import annotations

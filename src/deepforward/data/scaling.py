@@ -77,7 +77,7 @@ class Scaling(nn.Module):
         self._check(inputs)
         dtype = torch.float64 if inputs.dtype == torch.float64 else torch.float32
         values = inputs.to(self.shift.device, dtype, non_blocking=True)
-        scaled = (values - self.shift.to(dtype)) / self.spread.to(dtype)
+        scaled = (values - self.shift.to(dtype)).div_(self.spread.to(dtype))
         return scaled.sigmoid() if self._is_logistic else scaled
 
     def inverse(self, scaled: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:

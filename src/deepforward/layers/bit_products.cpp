@@ -185,8 +185,13 @@ void bits_moments(const uint16_t* places, long room, const int32_t* counts, long
     }
 #pragma omp for schedule(static)
     for (long r = 0; r < rows; r++) {
+      float parts[kLanes] = {};  // so many sums at once, for one after another waits for each addition
+      long j = 0;
+      for (; j + kLanes <= width; j += kLanes)
+        for (int k = 0; k < kLanes; k++) parts[k] += widened(table[r * padded + j + k]) * l[j + k];
+      for (; j < width; j++) parts[0] += widened(table[r * padded + j]) * l[j];
       float sum = 0.0f;
-      for (long j = 0; j < width; j++) sum += widened(table[r * padded + j]) * l[j];
+      for (int k = 0; k < kLanes; k++) sum += parts[k];
       along_l[r] = sum;
     }
   }
