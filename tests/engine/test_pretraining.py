@@ -4,10 +4,14 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
-from deepforward.engine import Recipe, checkpoint, fit, training
+from deepforward.data import load
+from deepforward.engine import Recipe, assembly, checkpoint, fit, training
+from deepforward.engine.assembly import assemble
 from deepforward.engine.run import Run
 from deepforward.errors import InvalidOption, UnknownName
+from deepforward.objectives import CrossEntropy
 
 STAGES = ({"epochs": 2, "learning_rate": 0.02}, {"epochs": 1, "batch_size": 256, "seed": 4})
 STAGED = Recipe(
@@ -113,6 +117,52 @@ def test_an_energy_based_model_goes_through_stages_too(tmp_path):
     other = fit(recipe, tmp_path / "alone", quiet=True, model=Run.open(run.folder / "pretraining-1").model())
     assert torch.equal(tensors(other.folder)["model/weight"], tensors(run.folder)["model/weight"])
     assert not torch.equal(held["model/weight"], tensors(run.folder)["model/weight"])
+
+
+def test_a_stage_of_an_altered_model_is_opened_like_any_run(tmp_path):
+    """Its recipe must build the module that was trained: with the alterations, made once."""
+    altered = STAGED.replace(model_options={"depth": 4, "width": 8}, alterations=("residual", "batch-normalization"))
+    run = fit(altered, tmp_path / "run", quiet=True)
+    stage = Run.open(run.folder / "pretraining-1")
+    assert stage.recipe.alterations == altered.alterations
+    state = stage.parts().model.state_dict()
+    held = tensors(stage.folder, "best")
+    assert state.keys() == {name.removeprefix("model/") for name in held if name.startswith("model/")}
+    assert all(torch.equal(value, held[f"model/{name}"]) for name, value in state.items())
+    assert stage.evaluation().targets.shape == (450,)
+    assert run.model().state_dict().keys() == state.keys()
+
+
+class Placed(nn.Linear):
+    """A module that notes where it is moved to, in one list with what happens to it besides."""
+
+    def __init__(self, events):
+        super().__init__(64, 10)
+        self.events = events
+
+    def forward(self, inputs):
+        return super().forward(inputs.flatten(1))
+
+    def to(self, *arguments, **options):
+        self.events.append(str(arguments[0]) if arguments else "format")
+        return super().to(*arguments, **options)
+
+
+def test_a_given_module_is_on_the_cpu_while_it_is_prepared(tmp_path, monkeypatch):
+    """Altering and preparing look at examples on the CPU, whereas the module given may lie on an accelerator, as it does in
+    every stage. There is none here, so the order of events is what is held."""
+    events = []
+    monkeypatch.setattr(CrossEntropy, "prepare", lambda *_: events.append("prepare"))
+    monkeypatch.setattr(assembly, "alter", lambda model, *_: events.append("alter") or model)
+    assemble(PLAIN.replace(alterations=("residual",)).complete(), load("digits"), Placed(events))
+    assert events == ["cpu", "alter", "prepare", "cpu"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_stages_on_an_accelerator(tmp_path):
+    run = fit(STAGED.replace(device="cuda"), tmp_path / "run", quiet=True)
+    assert run.result["status"] == "finished"
+    assert fit(PLAIN.replace(device="cuda"), tmp_path / "on", quiet=True, model=run.model()).result["status"] == "finished"
 
 
 def test_stages_survive_the_journey_through_json():

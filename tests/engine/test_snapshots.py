@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepforward.engine import Recipe, checkpoint, fit, snapshots, training
+from deepforward.engine import Recipe, Run, checkpoint, fit, snapshots, training
 from deepforward.engine import step as step_module
 from deepforward.engine.evaluation import snapshot
-from deepforward.errors import CorruptRun
+from deepforward.errors import CorruptRun, Diverged
 
 SMALL = Recipe(
     model="rbm",
@@ -98,6 +98,49 @@ def test_training_does_not_notice(run, tmp_path, monkeypatch):
     one, other = (checkpoint.load(r.folder / "checkpoints", "newest")[0] for r in (run, blind))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert run.metrics == blind.metrics
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_run_that_is_thrown_away_has_none_and_the_same_bits(tmp_path, monkeypatch, persistent):
+    """Chains that are begun for a picture draw from a stream of their own; a stage is thrown away with its run."""
+    options = {**SMALL.objective_options, "persistent": persistent}
+    recipe = SMALL.replace(objective_options=options, pretraining=({"epochs": 2},))
+    kept = fit(recipe, tmp_path / "kept", quiet=True)
+    drawn = []
+    monkeypatch.setattr(snapshots, "snapshot", drawn.append)
+    fleeting = fit(recipe, tmp_path / "fleeting", quiet=True, throwaway=True)
+    assert drawn == []
+    for part in ("", "pretraining-1"):
+        one, other = (Run.open(run.folder / part) for run in (kept, fleeting))
+        assert one.snapshots
+        assert not (other.folder / "snapshots").exists()
+        timed = ("seconds", "examples_per_second")
+        rows = [[{k: v for k, v in row.items() if k not in timed} for row in run.history] for run in (one, other)]
+        assert rows[0] == rows[1]
+        assert one.metrics == other.metrics
+        for name in ("best", "newest"):
+            first, second = (checkpoint.load(run.folder / "checkpoints", name)[0] for run in (one, other))
+            assert first.keys() == second.keys()
+            assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_what_is_thrown_away_writes_its_history_once(tmp_path, monkeypatch):
+    written, original = [], training.write_whole
+
+    def recording(path, content):
+        written.append(path.name)
+        original(path, content)
+
+    monkeypatch.setattr(training, "write_whole", recording)
+    recipe = Recipe(model="perceptron", model_options={"depth": 1, "width": 4}, epochs=3)
+    assert len(fit(recipe, tmp_path / "run", quiet=True, throwaway=True).history) == 3
+    assert written.count("history.jsonl") == 1
+    steep = recipe.replace(learning_rate=1e18, schedule="constant", optimizer_options={})
+    written.clear()
+    with pytest.raises(Diverged) as caught:
+        fit(steep, tmp_path / "diverged", quiet=True, throwaway=True)
+    assert not math.isfinite(Run.open(caught.value.folder).history[-1]["train/loss"])
+    assert written.count("history.jsonl") == 1
 
 
 def test_a_classifier_has_none(tmp_path):

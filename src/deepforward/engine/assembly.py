@@ -56,13 +56,14 @@ class Parts:
         return Batch(self.arithmetic.place(self.scaling(inputs)), targets)
 
 
-def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None) -> Parts:
+def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None, *, altered: bool = False) -> Parts:
     """Build every part of a complete recipe; the global generators must be seeded by the caller (`randomness.isolated`).
 
     Args:
         recipe: A complete recipe.
         data: Its data, loaded.
-        model: A built module to train instead of the one the recipe names.
+        model: A built module to train instead of the one the recipe names; its parameters may lie on any device.
+        altered: Whether that module has the recipe's alterations already.
 
     Raises:
         DeepforwardError: Whatever in the recipe does not fit: unknown names, options, shapes.
@@ -80,7 +81,9 @@ def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None) -> P
     if model is None:
         # Where the objective leaves it open, a model that asks for outputs is built as if for a classifier or a regression.
         model = build_model(recipe.model, recipe.model_options, data.shape, outputs or len(data.classes) or 1)
-    if recipe.alterations:
+    else:
+        model = model.to("cpu")  # where the examples are that altering and preparing look at
+    if recipe.alterations and not altered:
         model = alter(model, example, recipe.alterations, stream(recipe.seed, "model"))
     check_shapes(model, example[:2], outputs)
     spread = torch.linspace(0, len(train) - 1, min(len(train), _PREPARED)).long()

@@ -184,7 +184,7 @@ class Recipe:
                 raise InvalidOption(
                     f"stage {number} of pretraining names {', '.join(shared)}; expected what stages may differ in"
                 )
-            stage = self.replace(pretraining=(), alterations=(), **changes)
+            stage = self.replace(pretraining=(), **changes)
             catalogue.card("objectives", stage.objective or "")
             found.append(stage)
         return tuple(found)

@@ -49,6 +49,7 @@ def fit(
     quiet: bool = False,
     data: Dataset | None = None,
     model: nn.Module | None = None,
+    throwaway: bool = False,
 ) -> Run:
     """Train what the recipe names and keep everything in one folder.
 
@@ -60,6 +61,8 @@ def fit(
         quiet: Show no progress.
         data: Data to use instead of loading `recipe.data`.
         model: A built module to train in place instead of building `recipe.model`.
+        throwaway: The folder will not stay, as that of a trial: no snapshots are kept, and the history is written once, at the
+            end. It changes nothing of what the run computes.
 
     Returns:
         The finished run.
@@ -78,35 +81,53 @@ def fit(
     data = data or load(recipe.data)
     recipe = recipe.complete(regression=not data.classes)
     folder = Path(out) if out is not None else default_folder(recipe)
+    return _fit(recipe, folder, data, model, resume=resume, quiet=quiet, throwaway=throwaway)
+
+
+def _fit(
+    recipe: Recipe,
+    folder: Path,
+    data: Dataset,
+    model: nn.Module | None,
+    *,
+    resume: bool,
+    quiet: bool,
+    throwaway: bool,
+    altered: bool = False,
+) -> Run:
+    """`fit` of a complete recipe; `altered` says that the module given has the recipe's alterations already."""
     device = choose_device(recipe.device)
     with isolated(recipe.seed, device):
-        parts = assemble(recipe, data, model)
+        parts = assemble(recipe, data, model, altered=altered)
         prepare_folder(folder, recipe, resume)
         run = Run(folder, recipe, data)
         if "status" not in run.result:
             if recipe.pretraining and not checkpoint.exists(folder / "checkpoints", "newest"):
-                _pretrain(parts, folder, quiet)
-                parts = assemble(recipe.replace(alterations=()), data, parts.model)
+                _pretrain(parts, folder, quiet=quiet, throwaway=throwaway)
+                parts = assemble(recipe, data, parts.model, altered=True)
             with threads(parts.arithmetic.threads):
-                Training(parts, run, quiet).run_through()
+                Training(parts, run, quiet, throwaway).run_through()
     if run.result["status"] == "diverged":
         raise Diverged(run.result["error"], folder)
     return run
 
 
-def _pretrain(parts: Parts, folder: Path, quiet: bool) -> None:
+def _pretrain(parts: Parts, folder: Path, *, quiet: bool, throwaway: bool) -> None:
     """Train the model in the stages that come first, each a run of its own below `folder`, and leave it with their weights."""
+    data, model = parts.data, parts.model
     for number, stage in enumerate(parts.recipe.stages(), start=1):
-        run = fit(stage, folder / f"pretraining-{number}", resume=True, quiet=quiet, data=parts.data, model=parts.model)
+        recipe, place = stage.complete(regression=not data.classes), folder / f"pretraining-{number}"
+        run = _fit(recipe, place, data, model, resume=True, quiet=quiet, throwaway=throwaway, altered=True)
         tensors = checkpoint.load(run.folder / "checkpoints", "best")[0]
-        load_module(parts.model, tensors, "model")
+        load_module(model, tensors, "model")
 
 
 class Training:
     """A run in progress."""
 
-    def __init__(self, parts: Parts, run: Run, quiet: bool) -> None:
+    def __init__(self, parts: Parts, run: Run, quiet: bool, throwaway: bool = False) -> None:
         self.parts, self.run, self.quiet, self.recipe = parts, run, quiet, parts.recipe
+        self.throwaway = throwaway
         self.checkpoints = run.folder / "checkpoints"
         self.batches = batches_per_epoch(len(parts.train), self.recipe.batch_size or 1)
         self.epochs = self.recipe.epochs or 1
@@ -235,9 +256,10 @@ class Training:
         row |= observation(self.parts)
         row |= {"examples_per_second": speed, "seconds": time.perf_counter() - self.started}
         self.standing.end_epoch(row)
-        self._write_history()
         self._keep_best(row.get("validation/loss"))
-        snapshots.keep(self.run.folder, self.parts, self.standing.epoch, self.epochs)
+        if not self.throwaway:
+            self._write_history()
+            snapshots.keep(self.run.folder, self.parts, self.standing.epoch, self.epochs)
         self.display.epoch(self.standing.epoch, self.epochs, row)
         self.order_start = self.generators["order"].get_state()
 
@@ -291,7 +313,8 @@ class Training:
                     else "; it arose in the loss"
                 )
         self.standing.end_epoch(self._row({"loss": number}))
-        self._write_history()
+        if not self.throwaway:
+            self._write_history()
         advice = "lower the learning rate or run" if step else "no step had been taken yet: run"
         advice += f" `deepforward diagnose {self.run.folder}`"
         error = f"loss or gradient became {number} at step {step} (epoch {epoch}){place}; {advice}"
@@ -305,6 +328,8 @@ class Training:
     def _finish(self, status: str, final: Mapping[str, float], **more: Any) -> None:
         """Write readings and result. All metrics are of the best epoch; test data is looked at once, with its weights."""
         self._write_readings()
+        if self.throwaway:
+            self._write_history()
         history, lowest = self.standing.history, self.standing.best_loss
         best = next((row for row in history if lowest is not None and row.get("validation/loss") == lowest), history[-1])
         metrics = {name: value for name, value in best.items() if name.startswith(("train/", "validation/"))}
