@@ -16,7 +16,7 @@ def test_the_mean_is_that_of_a_plain_loop():
     model, averages = nn.Linear(1, 1).double(), {}
     model.bias.requires_grad_(False)
     decay, mean = 0.99, None
-    for step in range(0, 3000, averaging.EVERY):
+    for step in range(averaging.EVERY, 3000, averaging.EVERY):
         value = float(torch.sin(torch.tensor(step / 50.0, dtype=torch.float64)))
         with torch.no_grad():
             model.weight.fill_(value)
@@ -80,6 +80,20 @@ def test_evaluation_and_the_best_weights_are_those_of_the_means(runs):
     parts = averaged.parts("best")
     assert evaluate(parts, parts.validation)["loss"] == averaged.history[-1]["validation/loss"]
     assert evaluate(parts, parts.data.test)["accuracy"] == averaged.metrics["test/accuracy"]
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(243, 5), (135, 9), (122, 10), (111, 11)])
+def test_before_the_tenth_step_the_weights_themselves_are_evaluated(tmp_path, batch_size, steps):
+    """Of 1212 training examples: the mean begins with the weights after ten steps, not with those of the first."""
+    recipe = SMALL.replace(epochs=1, batch_size=batch_size)
+    plain = fit(recipe.replace(averaging=0.0), tmp_path / "plain", quiet=True)
+    run = fit(recipe.replace(averaging=0.999), tmp_path / "averaged", quiet=True)
+    assert run.history[-1]["step"] == steps
+    newest, best = (checkpoint.load(run.folder / "checkpoints", name)[0] for name in ("newest", "best"))
+    alike = [torch.equal(value, newest[name]) for name, value in best.items() if name.startswith("model/")]
+    assert all(alike) == (steps <= 10)
+    assert any(name.startswith("average/") for name in newest) == (steps >= 10)
+    assert (run.metrics == plain.metrics) == (steps <= 10)
 
 
 def test_an_interrupted_run_has_the_same_means(runs, tmp_path, monkeypatch):

@@ -8,13 +8,15 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-#: Steps between two updates of the mean; what lies between hardly differs.
+#: Steps between two updates of the mean, and before the first; what lies between hardly differs.
 EVERY = 10
 
 
 @torch.no_grad()
 def update(averages: dict[str, Tensor], model: nn.Module, decay: float, step: int) -> None:
     """Let the means follow the trained parameters, or begin with them; at first the mean is short, lest it remember the start.
+
+    Buffers have no mean: to a stranger's module they may be anything, a mask of infinities too.
 
     Args:
         averages: Mean by parameter name, changed in place.
@@ -34,7 +36,7 @@ def update(averages: dict[str, Tensor], model: nn.Module, decay: float, step: in
 
 @contextmanager
 def averaged(model: nn.Module, averages: Mapping[str, Tensor]) -> Iterator[None]:
-    """The model with its means for weights, for the block."""
+    """The model with its means for weights, for the block; with its own, where there are no means yet."""
     if not averages:
         yield
         return

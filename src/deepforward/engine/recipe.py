@@ -56,7 +56,8 @@ class Recipe:
         schedule_options: See `engine.schedule`.
         clip: Threshold of the global gradient norm, or None for no clipping.
         averaging: Decay a step of a running mean of the weights, in [0, 1), which is then what is evaluated and kept as `best`
-            (Polyak and Juditsky 1992); 0 is none.
+            (Polyak and Juditsky 1992), from the tenth step on; 0 is none. Buffers, such as the running statistics of batch
+            normalisation, stay those of the weights themselves.
         patience: Epochs without a better validation loss before stopping, or None.
         pretraining: Trainings of the same model that come first, in order: each a mapping of the fields that differ from this
             recipe. None is what the model's card says, usually none. Each leaves its run in a folder of its own.

@@ -246,8 +246,8 @@ class Training:
             standing.sums[name] = standing.sums.get(name, 0.0) + value.double() * len(indices)
         standing.seen += len(indices)
         standing.position += 1
-        if recipe.averaging and step % averaging.EVERY == 0:
-            averaging.update(standing.averages, self.parts.model, recipe.averaging, step)
+        if recipe.averaging and self.step % averaging.EVERY == 0:
+            averaging.update(standing.averages, self.parts.model, recipe.averaging, self.step)
 
     def _end_epoch(self, speed: float) -> None:
         row = self._row(self.standing.means())
