@@ -140,6 +140,17 @@ def test_the_finder_advises_a_rate_that_trains(tmp_path):
     assert run.metrics["test/accuracy"] > 0.9
 
 
+@pytest.mark.parametrize(("field", "value"), [("learning_rate", "find"), ("patience", 2)])
+def test_a_loss_that_tells_nothing_is_not_read_as_progress(tmp_path, field, value):
+    recipe = Recipe(model="rbm", model_options={"hidden": 4}, epochs=1, **{field: value})
+    with pytest.raises(InvalidOption, match=f"{field} is {value!r}, but the loss of 'contrastive-divergence'") as caught:
+        fit(recipe, tmp_path / "run", quiet=True)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InvalidOption, match="does not tell progress"):
+        find_learning_rate(recipe.replace(**{field: None}))
+
+
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [

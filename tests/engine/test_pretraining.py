@@ -50,7 +50,8 @@ def test_each_stage_is_a_run_of_its_own_that_begins_where_the_last_one_ended(run
     assert run.result["epochs"] == 2
     # The same by hand: one model through three runs, each from the best weights of the one before.
     model = None
-    for number, recipe in enumerate((PLAIN.replace(**STAGES[0]), PLAIN.replace(**STAGES[1]), PLAIN)):
+    second_alone = PLAIN.replace(**STAGES[1], split_seed=PLAIN.seed)
+    for number, recipe in enumerate((PLAIN.replace(**STAGES[0]), second_alone, PLAIN)):
         alone = fit(recipe, tmp_path / str(number), quiet=True, model=model)
         model = alone.model()
     best = [tensors(folder, "best") for folder in (run.folder / "pretraining-1", run.folder / "pretraining-2", run.folder)]
@@ -59,6 +60,19 @@ def test_each_stage_is_a_run_of_its_own_that_begins_where_the_last_one_ended(run
         weights = [name for name in expected if name.startswith("model/")]
         assert weights
         assert all(torch.equal(held[name], expected[name]) for name in weights)
+
+
+def test_no_stage_trains_on_what_is_held_out_to_choose_by(run):
+    """The second stage has a seed of its own; what it leaves in its folder says so, and opened again it holds out the same."""
+    held = run.parts().validation.inputs
+    for number in (1, 2):
+        assert torch.equal(Run.open(run.folder / f"pretraining-{number}").parts().validation.inputs, held)
+    other = STAGED.complete().stages()[1].replace(split_seed=None)
+    assert not torch.equal(assemble(other, run.data).validation.inputs, held)
+    given = STAGED.replace(split_seed=9).complete()
+    assert [stage.split_seed for stage in given.stages()] == [9, 9]
+    assert not torch.equal(assemble(given, run.data).validation.inputs, held)
+    assert given.replace(seed=5).split_seed == 9  # another seed, the same split
 
 
 def test_pretraining_changes_what_comes_of_it(run, tmp_path):
@@ -179,6 +193,8 @@ def test_stages_survive_the_journey_through_json():
         (({"epoch": 1},), InvalidOption, "no field 'epoch'"),
         (({"epochs": 0},), InvalidOption, "epochs is 0"),
         (({"objective": "hinge"},), UnknownName, "objective 'hinge'"),
+        (({"scaling": "none"},), InvalidOption, "names scaling; expected what stages may differ in"),
+        (({"split_seed": 1},), InvalidOption, "names split_seed"),
     ],
 )
 def test_stages_that_cannot_be_are_refused_in_one_line(tmp_path, stages, error, message):

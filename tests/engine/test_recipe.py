@@ -16,7 +16,7 @@ def test_complete_fills_every_open_field_and_keeps_what_was_given():
     assert recipe.objective == "mse-one-hot"
     assert recipe.epochs == 3
     assert recipe.batch_size == 1
-    open_fields = {"clip", "patience"}
+    open_fields = {"clip", "patience", "split_seed"}
     assert {name for name, value in vars(recipe).items() if value is None} == open_fields
     assert recipe.complete() == recipe
 
@@ -44,6 +44,7 @@ def test_regression_data_brings_the_squared_error():
         ("validation", 1.0),
         ("probe_budget", 2),
         ("seed", -1),
+        ("split_seed", -1),
         ("clip", -1.0),
     ],
 )

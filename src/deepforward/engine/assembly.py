@@ -69,13 +69,15 @@ def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None, *, a
         DeepforwardError: Whatever in the recipe does not fit: unknown names, options, shapes.
     """
     if recipe.validation:
-        train, validation = data.hold_out(recipe.validation, stream(recipe.seed, "split"))
+        split_seed = recipe.seed if recipe.split_seed is None else recipe.split_seed
+        train, validation = data.hold_out(recipe.validation, stream(split_seed, "split"))
     else:
         train, validation = data.train, None
     scaling = Scaling.fit(recipe.scaling or "none", train.inputs)
     objective = _construct("objective", recipe.objective or "", recipe.objective_options)
     if not data.classes and objective.metric == "accuracy":
         raise InvalidOption(f"objective '{recipe.objective}' needs classes but {data.name} has real targets; use squared-error")
+    _check_progress(recipe, objective)
     outputs = objective.num_outputs(len(data.classes), data.shape)
     example = scaling(train.inputs[: min(len(train), 64)])
     if model is None:
@@ -87,7 +89,7 @@ def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None, *, a
         model = alter(model, example, recipe.alterations, stream(recipe.seed, "model"))
     check_shapes(model, example[:2], outputs)
     spread = torch.linspace(0, len(train) - 1, min(len(train), _PREPARED)).long()
-    objective.prepare(model, scaling(train.inputs[spread]), stream(recipe.seed, "objective"))
+    objective.prepare(model, scaling(train.inputs[spread]), stream(recipe.seed, "preparation"))
     arithmetic = choose(recipe, model, data.shape, len(train))
     model = model.to(arithmetic.device)
     if arithmetic.channels_last:
@@ -105,6 +107,20 @@ def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None, *, a
         optimizers={role: build_optimizer(recipe, model.get_submodule(role), arithmetic) for role in objective.roles},
         arithmetic=replace(arithmetic, fuse=isinstance(forward, Fused)),
     )
+
+
+def _check_progress(recipe: Recipe, objective: Objective) -> None:
+    """Refuse what reads the loss as progress where it is none.
+
+    Raises:
+        InvalidOption: The recipe finds its rate by the loss, or stops by it.
+    """
+    asks = {"learning_rate": recipe.learning_rate == "find", "patience": recipe.patience is not None}
+    name = next((name for name, asked in asks.items() if asked), "")
+    if name and not objective.descends:
+        value = getattr(recipe, name)
+        advice = "leave it out" if name == "patience" else "give a number"
+        raise InvalidOption(f"{name} is {value!r}, but the loss of '{recipe.objective}' does not tell progress; {advice}")
 
 
 def _forward(recipe: Recipe, model: nn.Module, arithmetic: Arithmetic, example: Tensor) -> nn.Module:

@@ -41,11 +41,13 @@ def find_learning_rate(recipe: Recipe, data: Dataset | None = None) -> LearningR
 
     Raises:
         Diverged: The loss is not finite at the very first steps, whatever the rate.
+        InvalidOption: The loss of the objective tells no progress.
         DeepforwardError: Anything in the recipe that does not fit.
+
     Source: Smith 2017, Cyclical learning rates for training neural networks, section 3.3.
     """
     data = data or load(recipe.data)
-    recipe = recipe.complete(regression=not data.classes)
+    recipe = recipe.complete(regression=not data.classes).replace(learning_rate="find")
     with isolated(recipe.seed, choose_device(recipe.device)):
         parts = assemble(recipe, data)
         with threads(parts.arithmetic.threads):

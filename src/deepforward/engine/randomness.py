@@ -13,13 +13,16 @@ from torch import Tensor
 
 #: Streams of one run, each seeded from the recipe's seed so that one never shifts another.
 STREAMS = ("split", "model", "order", "objective")
+#: Those that came later. Their seeds count from the other end, so that those of the first remain.
+_LATER = ("preparation",)
 
 
 def stream(seed: int, name: str, device: str = "cpu") -> torch.Generator:
     """A generator of its own for one purpose of a run."""
     generator = torch.Generator(device)
-    generator.manual_seed(seed * len(STREAMS) + STREAMS.index(name))
-    return generator
+    if name in _LATER:
+        return generator.manual_seed(2**64 - 1 - seed * len(_LATER) - _LATER.index(name))
+    return generator.manual_seed((seed * len(STREAMS) + STREAMS.index(name)) % 2**64)
 
 
 @contextmanager

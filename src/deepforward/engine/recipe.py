@@ -70,6 +70,8 @@ class Recipe:
         threads: Threads of the arithmetic on a CPU; 0 is one for small networks, torch's own choice for others.
         probe_budget: Share of the step time that the always-on instruments may cost; 0 switches them off.
         seed: Fixes initialisation, order of the data and every other random draw.
+        split_seed: Fixes which examples are held out for validation; None is `seed`. The stages of a training hold out those
+            of the recipe whose stages they are, so that none trains on what chooses later.
     """
 
     model: str
@@ -100,6 +102,7 @@ class Recipe:
     threads: int = 0
     probe_budget: float = 0.02
     seed: int = 0
+    split_seed: int | None = None
 
     def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
@@ -185,7 +188,8 @@ class Recipe:
                 raise InvalidOption(
                     f"stage {number} of pretraining names {', '.join(shared)}; expected what stages may differ in"
                 )
-            stage = self.replace(pretraining=(), **changes)
+            own_seed = changes.get("seed", self.seed) != self.seed and self.split_seed is None
+            stage = self.replace(pretraining=(), **{**({"split_seed": self.seed} if own_seed else {}), **changes})
             catalogue.card("objectives", stage.objective or "")
             found.append(stage)
         return tuple(found)
@@ -217,7 +221,7 @@ class Recipe:
 
 
 #: Fields that the stages of a training share.
-_SHARED = {"model", "model_options", "alterations", "data", "scaling", "validation", "pretraining"}
+_SHARED = {"model", "model_options", "alterations", "data", "scaling", "validation", "split_seed", "pretraining"}
 
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("model", "data", "scaling", "objective", "optimizer", "schedule", "precision", "device"), str),
@@ -236,6 +240,7 @@ _RANGES: Mapping[str, tuple[float, float, type]] = {
     "threads": (0, 4096, int),
     "probe_budget": (0.0, 1.0, float),
     "seed": (0, 2**63 - 1, int),
+    "split_seed": (0, 2**63 - 1, int),
 }
 _CHOICES = {"precision": PRECISIONS, "schedule": SCHEDULES, "channels_last": SWITCH, "compile": SWITCH, "fuse": SWITCH}
 
