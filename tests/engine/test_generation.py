@@ -119,12 +119,12 @@ def test_other_data_must_have_the_shape_of_the_runs_own(perceptron):
 
 def test_places_are_a_file_or_one_of_each_kind_in_a_folder(tmp_path):
     kinds = (".png", ".npz")
-    assert exports.places(tmp_path / "new", "x", kinds) == [tmp_path / "new" / "x.png", tmp_path / "new" / "x.npz"]
+    assert exports.output_paths(tmp_path / "new", "x", kinds) == [tmp_path / "new" / "x.png", tmp_path / "new" / "x.npz"]
     (tmp_path / "run.v2").mkdir()
-    assert exports.places(tmp_path / "run.v2", "x", kinds)[0] == tmp_path / "run.v2" / "x.png"
-    assert exports.places(tmp_path / "a.npz", "x", kinds) == [tmp_path / "a.npz"]
+    assert exports.output_paths(tmp_path / "run.v2", "x", kinds)[0] == tmp_path / "run.v2" / "x.png"
+    assert exports.output_paths(tmp_path / "a.npz", "x", kinds) == [tmp_path / "a.npz"]
     with pytest.raises(InvalidOption, match=r"ends in \.png or \.npz"):
-        exports.places(tmp_path / "a.jpg", "x", kinds)
+        exports.output_paths(tmp_path / "a.jpg", "x", kinds)
 
 
 def test_samples_are_written_exactly_and_drawn_in_the_range_of_the_data(rbm, tmp_path):

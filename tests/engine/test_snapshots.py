@@ -40,7 +40,7 @@ def run(tmp_path_factory):
 
 @given(st.integers(1, 10_000))
 def test_a_dozen_epochs_from_the_first_to_the_last_at_growing_distances(epochs):
-    chosen = snapshots.pictured(epochs)
+    chosen = snapshots.snapshot_epochs(epochs)
     assert (chosen[0], chosen[-1]) == (1, epochs)
     assert len(chosen) <= 12
     ratio = epochs ** (1 / 11)  # what a step of the geometric series multiplies by, one epoch of rounding aside
@@ -48,12 +48,12 @@ def test_a_dozen_epochs_from_the_first_to_the_last_at_growing_distances(epochs):
 
 
 def test_few_epochs_are_all_pictured():
-    assert snapshots.pictured(4) == [1, 2, 3, 4]
-    assert snapshots.pictured(100) == [1, 2, 4, 5, 8, 12, 19, 28, 43, 66, 100]
+    assert snapshots.snapshot_epochs(4) == [1, 2, 3, 4]
+    assert snapshots.snapshot_epochs(100) == [1, 2, 4, 5, 8, 12, 19, 28, 43, 66, 100]
 
 
 def test_a_run_keeps_them_and_the_last_is_that_of_its_model(run):
-    assert list(run.snapshots) == snapshots.pictured(5)
+    assert list(run.snapshots) == snapshots.snapshot_epochs(5)
     expected = snapshot(run.parts("newest"))["samples"]
     kept = run.snapshots[5]["samples"]
     assert kept.shape == (40, 1, 8, 8)

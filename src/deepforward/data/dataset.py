@@ -38,6 +38,10 @@ class Split:
         """The examples at `indices` (int64), in that order."""
         return Split(self.inputs[indices], self.targets[indices])
 
+    def spread(self, most: int) -> Split:
+        """At most so many of the examples, evenly spread, because a source may come sorted by class."""
+        return self.select(torch.linspace(0, len(self) - 1, min(len(self), most)).long().to(self.inputs.device))
+
 
 class Splits(NamedTuple):
     """What the function behind a source card returns; `load` adds name, licence and citation and makes it a `Dataset`."""

@@ -49,8 +49,8 @@ class Parts:
     optimizers: dict[str, torch.optim.Optimizer]
     arithmetic: Arithmetic
 
-    def batch(self, split: Split, indices: Tensor | slice) -> Batch:
-        """Scaled examples of `split` on the device."""
+    def batch(self, split: Split, indices: Tensor | slice = slice(None)) -> Batch:
+        """Scaled examples of `split`, all or some, on the device."""
         inputs = split.inputs[indices].to(self.arithmetic.device, non_blocking=True)
         targets = split.targets[indices].to(self.arithmetic.device, non_blocking=True)
         return Batch(self.arithmetic.place(self.scaling(inputs)), targets)
@@ -88,8 +88,7 @@ def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None, *, a
     if recipe.alterations and not altered:
         model = alter(model, example, recipe.alterations, stream(recipe.seed, "model"))
     check_shapes(model, example[:2], outputs)
-    spread = torch.linspace(0, len(train) - 1, min(len(train), _PREPARED)).long()
-    objective.prepare(model, scaling(train.inputs[spread]), stream(recipe.seed, "preparation"))
+    objective.prepare(model, scaling(train.spread(_PREPARED).inputs), stream(recipe.seed, "preparation"))
     arithmetic = choose(recipe, model, data.shape, len(train))
     model = model.to(arithmetic.device)
     if arithmetic.channels_last:
@@ -267,9 +266,11 @@ def check_shapes(model: nn.Module, example: Tensor, num_outputs: int | None) -> 
             handle.remove()
         for module, training in modes.items():
             module.training = training
-    if num_outputs is None and isinstance(output, Tensor) and len(output) == len(example):
-        return
-    if not isinstance(output, Tensor) or output.shape != (len(example), num_outputs):
+    if num_outputs is None:
+        if not isinstance(output, Tensor) or output.shape[:1] != (len(example),):
+            got = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+            raise ShapeError(f"model gives {got} for {len(example)} examples; expected a tensor with a row for each")
+    elif not isinstance(output, Tensor) or output.shape != (len(example), num_outputs):
         got = tuple(output.shape[1:]) if isinstance(output, Tensor) else type(output).__name__
         raise ShapeError(f"model gives {got} for each example; expected ({num_outputs},) for this data and objective")
 

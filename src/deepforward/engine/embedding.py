@@ -8,10 +8,8 @@ from torch import Tensor
 
 from deepforward.data import Split
 from deepforward.engine.assembly import Parts
+from deepforward.engine.evaluation import chunks, looking
 from deepforward.errors import InvalidModel
-
-#: Examples a forward pass.
-_CHUNK = 512
 
 
 def embed(parts: Parts, split: Split) -> Float[Tensor, "examples features"]:
@@ -27,11 +25,10 @@ def embed(parts: Parts, split: Split) -> Float[Tensor, "examples features"]:
         ShapeError: The examples have another shape than those of the run.
         InvalidModel: The model gives something else than one tensor with a row for each example.
     """
-    parts.model.eval()
     features = getattr(parts.model, "features", None)
     forward = features if callable(features) else parts.model
-    with torch.inference_mode():
-        rows = [_rows(forward(parts.batch(split, slice(i, i + _CHUNK)).inputs), parts) for i in range(0, len(split), _CHUNK)]
+    with looking(parts):
+        rows = [_rows(forward(chunk.inputs), parts) for chunk in chunks(parts, split)]
     found = torch.cat(rows)
     if len(found) != len(split):
         raise InvalidModel(f"'{parts.recipe.model}' gives {len(found)} rows for {len(split)} examples; expected one for each")

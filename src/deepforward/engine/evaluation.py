@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,22 +11,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deepforward.data.dataset import Split
+from deepforward.data.dataset import Batch, Split
 from deepforward.engine.assembly import Parts
 from deepforward.engine.randomness import stream
 from deepforward.objectives import Objective
 
-#: Examples a forward pass; large enough to fill the machine, small enough for its caches.
+#: Examples a forward pass.
 _CHUNK = 512
+#: Seconds that a person waits without being told what for.
+_WAIT = 1.0
 
 
 def evaluate(parts: Parts, split: Split) -> dict[str, float]:
     """Metrics of the objective, averaged over the examples of `split`, the model in evaluation mode."""
     rng = _rng(parts)
     sums: dict[str, Tensor] = {}
-    with _looking(parts), parts.arithmetic.autocast():
-        for start in range(0, len(split), _CHUNK):
-            batch = parts.batch(split, slice(start, start + _CHUNK))
+    with looking(parts), parts.arithmetic.autocast():
+        for batch in chunks(parts, split):
             for name, value in parts.objective.score(parts.model, batch, rng).items():
                 sums[name] = sums[name] + value.double() if name in sums else value.double()
     return {name: float(value) / len(split) for name, value in sums.items()}
@@ -33,42 +35,48 @@ def evaluate(parts: Parts, split: Split) -> dict[str, float]:
 
 def observation(parts: Parts) -> dict[str, float]:
     """What the objective has to say of an epoch besides."""
-    with _looking(parts):
+    with looking(parts):
         return dict(parts.objective.observe(parts.model, _rng(parts)))
 
 
 def conclusion(parts: Parts, say: Callable[[str], None] = lambda line: None) -> dict[str, float]:
-    """The objective's final metrics, which may take a while; always in full precision."""
+    """The objective's final metrics, which may take a while; always in full precision.
+
+    Args:
+        parts: A trained model.
+        say: Called with a line once there is something to wait for: many an objective measures nothing or is done at once.
+    """
     if type(parts.objective).conclude is Objective.conclude:
         return {}
-    say("measuring the final metrics")
-    with _looking(parts):
-        return dict(parts.objective.conclude(parts.model, scaled_splits(parts), _rng(parts)))
+    announcement = threading.Timer(_WAIT, say, ("measuring the final metrics",))
+    announcement.start()
+    try:
+        with looking(parts):
+            return dict(parts.objective.conclude(parts.model, scaled_splits(parts), _rng(parts)))
+    finally:
+        announcement.cancel()
 
 
 def snapshot(parts: Parts) -> dict[str, Tensor]:
     """What the objective shows of the run's way, by name."""
-    with _looking(parts):
+    with looking(parts):
         return dict(parts.objective.snapshot(parts.model, _rng(parts)))
 
 
 def portrait(parts: Parts, most: int) -> dict[str, Tensor]:
-    """What the objective shows of the trained model, by name; in full precision, from at most `most` examples of each split."""
+    """What the objective shows of the trained model, by name; in full precision, from at most `most` examples of train and test each."""
     if type(parts.objective).portrait is Objective.portrait:
         return {}
-    splits = {"train": parts.train, "test": parts.data.test}
-    splits |= {} if parts.validation is None else {"validation": parts.validation}
-    # Evenly spread, because a source may come sorted by class.
-    spread = {name: torch.linspace(0, len(split) - 1, min(len(split), most)).long() for name, split in splits.items()}
-    with _looking(parts):
-        scaled = {name: parts.batch(split, spread[name].to(split.inputs.device)).inputs for name, split in splits.items()}
+    splits = {"train": parts.train.spread(most), "test": parts.data.test.spread(most)}
+    with looking(parts):
+        scaled = {name: parts.batch(split).inputs for name, split in splits.items()}
         return dict(parts.objective.portrait(parts.model, scaled, _rng(parts)))
 
 
-def scaled_splits(parts: Parts, most: int | None = None) -> dict[str, Tensor]:
-    """Scaled examples of the test and, if there is one, the validation split: all, or the first `most`."""
+def scaled_splits(parts: Parts) -> dict[str, Tensor]:
+    """Scaled examples of the test and, if there is one, the validation split."""
     splits = {"test": parts.data.test} | ({} if parts.validation is None else {"validation": parts.validation})
-    return {name: parts.batch(split, slice(0, most)).inputs for name, split in splits.items()}
+    return {name: parts.batch(split).inputs for name, split in splits.items()}
 
 
 def _rng(parts: Parts) -> torch.Generator:
@@ -76,8 +84,13 @@ def _rng(parts: Parts) -> torch.Generator:
     return stream(parts.recipe.seed, "objective", parts.arithmetic.device.type)
 
 
+def chunks(parts: Parts, split: Split) -> Iterator[Batch]:
+    """Scaled examples of `split` on the device, so many at once as fill the machine and fit its caches."""
+    return (parts.batch(split, slice(start, start + _CHUNK)) for start in range(0, len(split), _CHUNK))
+
+
 @contextmanager
-def _looking(parts: Parts) -> Iterator[None]:
+def looking(parts: Parts) -> Iterator[None]:
     """The model in evaluation mode, without gradients, and back in its modes afterwards."""
     training = {module: module.training for module in parts.model.modules()}
     parts.model.eval()
@@ -116,8 +129,6 @@ class Evaluation:
 
 def evaluate_examples(parts: Parts, split: Split) -> Evaluation:
     """Run the model over `split` and keep what it says of each example."""
-    parts.model.eval()
-    with torch.inference_mode(), parts.arithmetic.autocast():
-        chunks = (parts.batch(split, slice(start, start + _CHUNK)) for start in range(0, len(split), _CHUNK))
-        outputs = [parts.model(chunk.inputs).float().cpu() for chunk in chunks]
+    with looking(parts), parts.arithmetic.autocast():
+        outputs = [parts.model(chunk.inputs).float().cpu() for chunk in chunks(parts, split)]
     return Evaluation(torch.cat(outputs).softmax(1), split.targets)

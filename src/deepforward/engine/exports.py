@@ -23,7 +23,7 @@ from deepforward.report.images import montage
 _COLUMNS = 16
 
 
-def places(out: Path, name: str, suffixes: tuple[str, ...]) -> list[Path]:
+def output_paths(out: Path, name: str, suffixes: tuple[str, ...]) -> list[Path]:
     """The files to write: `out` itself, or one of each kind in it where it is a folder.
 
     Args:
@@ -39,6 +39,10 @@ def places(out: Path, name: str, suffixes: tuple[str, ...]) -> list[Path]:
     if out.suffix not in suffixes:
         raise InvalidOption(f"got --out {out}; expected a folder, or a file that ends in {' or '.join(suffixes)}")
     return [out]
+
+
+#: The former name, which `cli.sample` asks for.
+places = output_paths
 
 
 def write_samples(paths: list[Path], samples: Tensor, data: Dataset) -> list[Path]:

@@ -77,13 +77,12 @@ def complete(parts: Parts, given: str, count: int, steps: int, seed: int) -> Com
             "leave --given out"
         )
     known = known_half(parts.data.shape, given)
-    test = parts.data.test
-    chosen = torch.linspace(0, len(test) - 1, min(count, len(test))).long().to(test.inputs.device)
+    test = parts.data.test.spread(count)
     with torch.inference_mode():
-        inputs = parts.batch(test, chosen).inputs
+        inputs = parts.batch(test).inputs
         seen = model.realise(model.visible(inputs), getattr(parts.objective, "binarize", "none"), rng)
         filled = model.fill(seen, known.flatten().to(seen).expand_as(seen), rng, steps=steps)
-        truth, drawn = test.inputs[chosen].float().cpu(), _in_data_units(parts, filled)
+        truth, drawn = test.inputs.float().cpu(), _in_data_units(parts, filled)
     return Completions(truth, torch.where(known > 0, truth, drawn), known)
 
 
@@ -95,8 +94,7 @@ def _check(**numbers: int) -> None:
 
 def _with_chains(parts: Parts) -> Any:
     if not _has_chains(parts.model):
-        energies = [card for card in catalogue.cards("models") if card.target.startswith("deepforward.models.energy")]
-        able = ", ".join(card.name for card in energies if _has_chains(card.load()))
+        able = ", ".join(card.name for card in catalogue.cards("models") if _has_chains(card.load()))
         raise InvalidModel(f"a run of '{parts.recipe.model}' has no chains to sample from; expected a run of one of: {able}")
     return parts.model
 

@@ -23,8 +23,6 @@ _NAMES_OF_ENERGY = {
     "chains/mixing": "mixing",
     "examples_per_second": "examples_per_second",
 }
-#: What only a model with an energy is observed by.
-_OBSERVED = {"chains/mixing", "units/always_on"}
 
 
 class Display:
@@ -67,9 +65,16 @@ class Display:
         self._next = time.monotonic() + _INTERVAL
         self._bar.update(self._task, completed=step, state=f"{_line(numbers)}  {speed:,.0f} examples/s")
 
-    def epoch(self, epoch: int, epochs: int, row: Mapping[str, float]) -> None:
-        """Say that an epoch has ended; of a model with chains, whose loss tells nothing, how well it knows the data."""
-        names = _NAMES_OF_ENERGY if not row.keys().isdisjoint(_OBSERVED) else {name: name for name in _NAMES}
+    def epoch(self, epoch: int, epochs: int, row: Mapping[str, float], descends: bool = True) -> None:
+        """Say that an epoch has ended.
+
+        Args:
+            epoch: Its number, from 1.
+            epochs: How many there will be.
+            row: Its row of the history.
+            descends: Whether the loss tells progress; where not, it is said how well a model with an energy knows the data.
+        """
+        names = {name: name for name in _NAMES} if descends else _NAMES_OF_ENERGY
         known = {said: row[name] for name, said in names.items() if name in row}
         self.say(f"epoch {epoch}/{epochs}  {_line(known)}")
 

@@ -20,7 +20,7 @@ _COUNT = 12
 _NAME = re.compile(r"epoch-(\d+)\.safetensors")
 
 
-def pictured(epochs: int) -> list[int]:
+def snapshot_epochs(epochs: int) -> list[int]:
     """The epochs after which a snapshot is kept: at most 12 of 1..epochs, spread geometrically, the first and last among them.
 
     They depend on nothing but the number of epochs, so that a run that was interrupted keeps the same ones.
@@ -43,11 +43,11 @@ def keep(folder: Path, parts: Parts, epoch: int, epochs: int) -> None:
     Raises:
         WriteFailed: The file could not be written.
     """
-    if epoch not in pictured(epochs):
+    if epoch not in snapshot_epochs(epochs):
         return
     shown = snapshot(parts)
     if shown:
-        content = safetensors.torch.save({name: _small(values) for name, values in shown.items()})
+        content = safetensors.torch.save({name: as_bytes(values) for name, values in shown.items()})
         write_whole(folder / "snapshots" / f"epoch-{epoch:05d}.safetensors", content)
 
 
@@ -69,16 +69,17 @@ def load(folder: Path) -> dict[int, dict[str, Tensor]]:
             tensors = safetensors.torch.load(path.read_bytes())
         except (OSError, safetensors.SafetensorError) as error:
             raise CorruptRun(f"{path} cannot be read ({type(error).__name__}); restore or delete it") from error
-        found[int(match[1])] = {name: _large(values) for name, values in tensors.items()}
+        found[int(match[1])] = {name: from_bytes(values) for name, values in tensors.items()}
     return dict(sorted(found.items()))
 
 
-def _small(values: Tensor) -> Tensor:
-    """A byte a value, 255 standing for 1, where all are in [0, 1]."""
+def as_bytes(values: Tensor) -> Tensor:
+    """A byte a value, 255 standing for 1, where all are in [0, 1]; else the values."""
     values = values.detach().float().cpu()
     within = bool(((values >= 0) & (values <= 1)).all())
     return ((values * 255).round().to(torch.uint8) if within else values).contiguous().clone()
 
 
-def _large(values: Tensor) -> Tensor:
+def from_bytes(values: Tensor) -> Tensor:
+    """Inverse of `as_bytes`, to 1/510."""
     return values.float() / 255 if values.dtype == torch.uint8 else values

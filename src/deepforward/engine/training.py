@@ -260,7 +260,7 @@ class Training:
         if not self.throwaway:
             self._write_history()
             snapshots.keep(self.run.folder, self.parts, self.standing.epoch, self.epochs)
-        self.display.epoch(self.standing.epoch, self.epochs, row)
+        self.display.epoch(self.standing.epoch, self.epochs, row, self.parts.objective.descends)
         self.order_start = self.generators["order"].get_state()
 
     def _row(self, train: dict[str, float]) -> dict[str, Any]:
