@@ -208,8 +208,8 @@ class ContrastiveDivergence(Objective):
         energy = _energy_model(model)
         with torch.autocast(batch.inputs.device.type, enabled=False):  # a score is no place to round
             visible = energy.realise(energy.visible(batch.inputs), self.binarize, rng)
-            reconstruction = energy.mean_visible(energy.clamp(visible, rng))
-            sums = {"reconstruction": (reconstruction - visible).square().mean(1).sum()}
+            (error,) = energy.per_unit((energy.mean_visible(energy.clamp(visible, rng)) - visible,))
+            sums = {"reconstruction": error.square().mean(1).sum()}
             if hasattr(energy, "free_energy"):
                 sums["free_energy"] = energy.free_energy(visible).sum()
                 if getattr(energy, "is_flippable", False) and self.binarize != "none":
@@ -225,7 +225,7 @@ class ContrastiveDivergence(Objective):
         examples; both for two chains or more. `units/...`: shares of the hidden units, over training examples.
         """
         energy = _energy_model(model)
-        data = energy.clamp(self.reference, rng)
+        data = energy.per_unit(energy.clamp(self.reference, rng))
         seen = _idle(data[1].float().mean(0)) if data[1].shape[1] else {}
         if hasattr(energy, "free_energy"):
             seen["train/free_energy"] = float(energy.free_energy(self.reference).mean())

@@ -20,7 +20,7 @@ from deepforward.models.energy.enumeration import all_states
 from deepforward.models.energy.greedy import greedy_stages
 from deepforward.models.energy.products import fire, moment_gradients, product, product_dtype, sigmoid
 from deepforward.models.energy.stack import layer_sizes
-from deepforward.models.energy.units import BinaryUnits, realised
+from deepforward.models.energy.units import BinaryUnits
 
 _HIDDEN = (500, 1000)
 #: Sweeps and tolerance of the mean field that `log_unnormalised` is computed from; training may stop earlier.
@@ -138,8 +138,8 @@ class DeepBoltzmannMachine(EnergyModel):
         self._units[0].check(visible, what)
 
     def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
-        """Data made into zeros and ones (see `units.realised`)."""
-        return realised(self._units[0], visible, how, rng)
+        """Data made into zeros and ones (see `Units.realised`)."""
+        return self._units[0].realised(visible, how, rng)
 
     @torch.no_grad()
     def prepare(self, visible: Float[Tensor, "batch units"]) -> None:
