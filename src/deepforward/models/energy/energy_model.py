@@ -160,7 +160,8 @@ def centre(connections: tuple[Connection, ...], gradients: dict[str, Tensor], of
     raw = dict(gradients)
     for number, (weight, lower, upper) in enumerate(connections):
         below, above = offsets[number], offsets[number + 1]
-        step = raw[weight].addr(raw[lower], above, alpha=-1).addr_(below, raw[upper], alpha=-1)
-        gradients[weight] = step
-        gradients[lower] = gradients[lower] - step @ above
-        gradients[upper] = gradients[upper] - below @ step
+        with torch.autocast(below.device.type, enabled=False):  # corrections of averages are as exact as these
+            step = raw[weight].addr(raw[lower], above, alpha=-1).addr_(below, raw[upper], alpha=-1)
+            gradients[weight] = step
+            gradients[lower] = gradients[lower] - step @ above
+            gradients[upper] = gradients[upper] - below @ step
