@@ -329,7 +329,7 @@ def test_conditionals_of_the_copied_machines_are_those_of_the_paper(layer):
     up = (below * v @ W + small.hidden_units.bias).sigmoid()
     down = (above * h @ W.t() + small.visible_units.bias).sigmoid()
     assert torch.allclose(small(v), up, atol=1e-12)
-    assert torch.allclose(small.activity(small.realise(v, "stochastic", rng())) / above, up, atol=1e-12)
+    assert torch.allclose(small.activity(small.realise(small.visible(v), "stochastic", rng())) / above, up, atol=1e-12)
     assert torch.allclose(small.mean_visible((v, above * h)) / below, down, atol=1e-12)
 
 
@@ -379,7 +379,7 @@ def test_the_gradient_of_a_copied_machine_is_that_of_its_likelihood(layer):
     states = torch.cat(list(all_states(below * len(b), like=W)))
     (free_energy(v.repeat(1, below))[0] + (-free_energy(states)).logsumexp(0)).backward()
     p = (-free_energy(states)).softmax(0).detach()
-    data = small.clamp(small.realise(v, "none", rng()), rng())
+    data = small.clamp(small.realise(small.visible(v), "none", rng()), rng())
     sums = states.reshape(len(states), below, -1).sum(1)
     found = [small.gap_gradients(data, small.clamp(s[None], rng())) for s in sums]
     for name, exact in (("weight", W.grad), ("visible_units.bias", b.grad), ("hidden_units.bias", c.grad)):
@@ -394,6 +394,24 @@ def test_draws_of_copied_units_have_their_mean_and_variance():
     assert set(drawn.unique().tolist()) <= {0.0, 1.0, 2.0}
     assert (drawn.mean(0) - 2 * p).abs().max() < 4.5 * 0.71 / 200
     assert (drawn.var(0) - 2 * p * (1 - p)).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("how", ["stochastic", "threshold", "none"])
+@pytest.mark.parametrize("layer", range(3))
+def test_values_of_copied_machines_are_sums_and_those_of_one_copy_outside(layer, how):
+    small = copied().stack[layer]
+    (below, above), v = small.copies, torch.rand(500, small.visible_units.size, generator=rng(), dtype=torch.float64)
+    visible = small.realise(small.visible(v), how, rng())
+    small.check(visible)
+    small.prepare(visible)
+    one = {"stochastic": visible / below, "threshold": (v > 0.5).double(), "none": v}[how]
+    assert torch.equal(visible, below * one)
+    assert small.visible_units.base.sigmoid().numpy() == pytest.approx(((one.sum(0) + 1) / 502).numpy(), abs=1e-12)
+    shown, active = small.per_unit(small.clamp(visible, rng()))
+    assert torch.allclose(shown, one) and torch.allclose(active, (visible @ small.weight + small.hidden_units.bias).sigmoid())
+    assert [units.binary for units in (small.visible_units, small.hidden_units)] == [below == 1, above == 1]
+    with pytest.raises(InvalidData, match=r"got 1\.5 in example 0, unit 0; expected numbers from 0 to 1"):
+        small.check(torch.full((2, len(small.weight)), 1.5 * below))
 
 
 # Training through the engine.

@@ -15,6 +15,7 @@ from deepforward.metrics.likelihood import pseudo_log_likelihood
 from deepforward.models.energy import RBM
 from deepforward.models.energy.energy_model import centre
 from deepforward.models.energy.enumeration import all_states
+from deepforward.models.energy.products import gap_of_moments
 
 VISIBLE = {"binary": {}, "gaussian": {"learn_precision": True}, "softmax": {"categories": 3}}
 KINDS = [(visible, hidden) for visible in VISIBLE for hidden in ("binary", "relu") if (visible, hidden) != ("gaussian", "relu")]
@@ -379,6 +380,24 @@ def test_centring_before_the_product_is_centring_after_it(bf16):
     for name, value in slow.items():
         scale = 1 if name == "weight" else 40  # a bias is moved by up to 40 products of weight and offset
         torch.testing.assert_close(fast[name], value, rtol=0, atol=scale * (2**-7 if bf16 else 1e-6), msg=name)
+
+
+def test_averages_and_corrections_of_centring_are_not_rounded_to_bf16():
+    """Reals in the place of bits, which make the product dense; 1e-5 is far above fp32 and far below 2^-9 of sums of 40."""
+    rbm, rng = machine(size=40, hidden=30, seed=2, dtype=torch.float32), generator()
+    data, chains = ((torch.rand(n, 40, generator=rng), torch.rand(n, 30, generator=rng)) for n in (50, 60))
+    offsets = torch.rand(40, generator=rng), torch.rand(30, generator=rng)
+    with torch.autocast("cpu", torch.bfloat16):
+        gap = gap_of_moments(data, chains, offsets)
+    torch.testing.assert_close(gap.lower_turn, gap.weight @ offsets[1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(gap.upper_turn, offsets[0] @ gap.weight, rtol=0, atol=1e-5)
+    torch.testing.assert_close(gap.lower, chains[0].mean(0) - data[0].mean(0), rtol=0, atol=1e-5)
+    exact = rbm.gap_gradients(data, chains)
+    rounded, plain = dict(exact), dict(exact)
+    with torch.autocast("cpu", torch.bfloat16):
+        centre(rbm.connections, rounded, offsets)
+    centre(rbm.connections, plain, offsets)
+    assert all(torch.equal(rounded[name], value) for name, value in plain.items())
 
 
 def test_centred_learning_is_the_same_when_a_bit_of_the_data_is_flipped():

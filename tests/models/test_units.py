@@ -18,7 +18,6 @@ from deepforward.models.energy.units import (
     RectifiedUnits,
     SoftmaxUnits,
     hidden_units,
-    realised,
     visible_units,
 )
 
@@ -223,7 +222,7 @@ def test_the_base_is_the_likeliest_model_of_independent_units(kind):
         data[:, 0] = 0
         added = torch.stack((torch.zeros(6), torch.ones(6))).double()
     elif kind == "softmax":
-        data = units.choose(torch.full((rows, 6), 1 / 3, dtype=torch.float64), rng)
+        data = units.realised(torch.full((rows, 6), 1 / 3, dtype=torch.float64), "stochastic", rng)
         added = torch.eye(3, dtype=torch.float64).repeat(1, 2)
     else:
         data, added = torch.randn(rows, 6, generator=rng, dtype=torch.float64) * 2 + 1, torch.zeros(0, 6, dtype=torch.float64)
@@ -291,23 +290,23 @@ def test_values_that_units_cannot_take_are_refused_in_one_line(kind, bad, messag
 def test_data_become_values_as_asked():
     data = torch.tensor([[0.2, 0.5, 0.9, 0.0, 1.0, 0.6]]).repeat(20_000, 1)
     binary = BinaryUnits(6)
-    assert realised(binary, data, "none", generator()) is data
-    assert realised(binary, data, "threshold", generator())[0].tolist() == [0, 0, 1, 0, 1, 1]
-    drawn = realised(binary, data, "stochastic", generator())
+    assert binary.realised(data, "none", generator()) is data
+    assert binary.realised(data, "threshold", generator())[0].tolist() == [0, 0, 1, 0, 1, 1]
+    drawn = binary.realised(data, "stochastic", generator())
     # 4.5 standard errors, at most 4.5 / 2 / sqrt(20000); the units with p of 0 and 1 never err.
     assert (drawn.mean(0) - data[0]).abs().max() < 0.016
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
     assert drawn[:, 3].sum() == 0
     assert drawn[:, 4].sum() == 20_000
-    assert realised(GaussianUnits(6), data, "threshold", generator()) is data
+    assert GaussianUnits(6).realised(data, "threshold", generator()) is data
     groups = SoftmaxUnits(6, 3)
     shares = torch.tensor([[0.2, 0.5, 0.3, 1.0, 0.0, 0.0]]).repeat(20_000, 1)
-    assert realised(groups, shares, "threshold", generator())[0].tolist() == [0, 1, 0, 1, 0, 0]
-    drawn = realised(groups, shares, "stochastic", generator())
+    assert groups.realised(shares, "threshold", generator())[0].tolist() == [0, 1, 0, 1, 0, 0]
+    drawn = groups.realised(shares, "stochastic", generator())
     groups.check(drawn, "drawn")
     assert (drawn.mean(0) - shares[0]).abs().max() < 0.016
     with pytest.raises(UnknownName, match="did you mean threshold"):
-        realised(binary, data, "thresold", generator())
+        binary.realised(data, "thresold", generator())
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,25 @@ def test_every_temperature_keeps_its_distribution_under_sweeps_and_swaps():
         assert chi2.sf(statistic, len(seen) - 1) > 1e-4 / 4, (level, statistic, len(seen))
 
 
+@pytest.mark.parametrize("temperatures", [1, 3])
+def test_persistent_chains_begin_as_draws_of_the_model(temperatures):
+    """Chi-square over 8 states at 1e-4 / 3 for each temperature; independent units are far off."""
+    rbm, chains = sticky(), 20_000
+    bias, base = rbm.visible_units.bias.clone(), rbm.visible_units.base
+    objective = ContrastiveDivergence(persistent=True, temperatures=temperatures, chains=chains)
+    with torch.autocast("cpu", torch.bfloat16):
+        objective.prepare(rbm, torch.full((10, 3), 0.4), generator(1))
+    assert torch.equal(rbm.visible_units.bias, bias) and not torch.equal(bias, base)  # learnt before, and so it stays
+    visible = objective.persistent_chains[0].reshape(temperatures, chains, 3)
+    assert visible.dtype == torch.float32
+    for drawn, beta in zip(visible, torch.linspace(0, 1, temperatures) if temperatures > 1 else [1.0], strict=True):
+        p = chains * (-rbm.free_energy(binary_states(3), float(beta))).double().softmax(0)
+        counts = torch.bincount(number(drawn), minlength=8).double()
+        assert chi2.sf(float(((counts - p) ** 2 / p).sum()), 7) > 1e-4 / 3
+    independent = torch.bincount(number(rbm.start(chains, generator())[0]), minlength=8).double()
+    assert chi2.sf(float(((independent - p) ** 2 / p).sum()), 7) < 1e-100
+
+
 @pytest.mark.parametrize(("options", "steps"), [({}, 1), ({"steps": 3}, 3), ({"persistent": True, "chains": 7}, 1)])
 @pytest.mark.parametrize("centre", [False, True])
 def test_the_signal_is_the_gradient_of_the_gap_between_data_and_chains(options, steps, centre):

@@ -75,6 +75,35 @@ def test_the_likelihood_is_measured_when_the_last_layer_is_trained(layer):
     assert silent.conclude(model, {"test": batch().inputs}, rng()) == {}
 
 
+@pytest.mark.parametrize("binarize", ["stochastic", "threshold", "none"])
+def test_a_machine_with_copies_is_seen_and_shown_as_single_units(binarize):
+    """Sums over copies reach 2; shares of ones, squared errors a unit and pictures do not."""
+    model = DeepBoltzmannMachine((6,), hidden=(5, 4, 3), weight_scale=0.5)
+    inputs = batch().inputs.flatten(1)
+    inputs[:, 0] = 0.9  # always on where a threshold is applied
+    for layer in range(3):
+        objective = LayerwiseContrastiveDivergence(layer=layer, binarize=binarize, persistent=True, chains=50)
+        objective.prepare(model, inputs, rng())
+        moved = step(objective, model, Batch(inputs, torch.zeros(20)))
+        assert all(gradient.isfinite().all() for gradient in moved.values())
+        assert all(values.isfinite().all() for values in model.state_dict().values())
+        sums = objective.score(model, Batch(inputs, torch.zeros(20)), rng())
+        assert 0 < sums["reconstruction"] / 20 < 0.5
+        with torch.no_grad():
+            small = model.stack[layer]
+            small.hidden_units.bias.fill_(-0.5)  # each unit is on in fewer than all cases, though a sum of two may be near 1
+            assert objective.observe(model, rng())["units/always_on"] == 0
+            small.hidden_units.bias.fill_(0.0)
+        if layer == 0:
+            portrait = objective.portrait(model, {"train": inputs, "test": inputs}, rng())
+            pictures = {"samples": objective.snapshot(model, rng())["samples"]} | {
+                name: values for name, values in portrait.items() if name in ("samples", "chains", "reconstructions")
+            }
+            assert len(pictures) == 3
+            assert all(values.min() >= 0 and values.max() <= 1 for values in pictures.values())
+            assert portrait["reconstructions"][:, 1].max() > 0.4
+
+
 def test_recognition_weights_are_tied_again():
     model = MODELS["network"]()
     model.untie()

@@ -21,6 +21,8 @@ from deepforward.objectives.surrogate import follow
 _REFERENCE = 500
 #: Share of the old in the running means of hidden activities.
 _MEMORY = 0.99
+#: Sweeps of persistent chains from independent units before training: the model may have been trained by an earlier stage.
+_BURN_IN = 50
 #: Sweeps between the two states of a chain whose likeness tells how well chains mix.
 _MIXING_SWEEPS = 20
 
@@ -100,7 +102,9 @@ class ContrastiveDivergence(Objective):
 
     @torch.no_grad()
     def prepare(self, model: nn.Module, inputs: Tensor, rng: torch.Generator) -> None:
-        """Biases at the statistics of the data, chains at independent units, offsets of centring at the means.
+        """Biases at the statistics of the data, offsets of centring at the means, and chains that are draws of the model.
+
+        The chains begin at independent units and are then advanced 50 sweeps, since the model need not be untrained.
 
         Raises:
             InvalidModel: The model has no energy.
@@ -126,7 +130,15 @@ class ContrastiveDivergence(Objective):
         for number, values in enumerate(data):
             self.register_buffer(f"offset{number}", _mean(values))
         if self.persistent:
-            self._keep(energy.start(self.chains * self.temperatures, rng))
+            state = energy.start(self.chains * self.temperatures, rng)
+            with torch.autocast(inputs.device.type, enabled=False):
+                self._keep(energy.advance(state, rng, _BURN_IN, self._betas[1] if self.temperatures > 1 else 1.0))
+
+    @property
+    def _betas(self) -> tuple[Tensor, Tensor]:
+        """Inverse temperatures of a ladder, and that of each chain (rows, 1), one temperature after the other."""
+        betas = torch.linspace(0, 1, self.temperatures, device=self.reference.device)
+        return betas, betas.repeat_interleave(self.chains)[:, None]
 
     @property
     def persistent_chains(self) -> tuple[Tensor, ...]:
@@ -168,8 +180,7 @@ class ContrastiveDivergence(Objective):
         The rule is that of p(v), so what is swapped is v alone: the hidden units, from which the next sweep begins, are drawn
         anew at the temperature at which v now stands.
         """
-        betas = torch.linspace(0, 1, self.temperatures, device=self.reference.device)
-        at = betas.repeat_interleave(self.chains)[:, None]
+        betas, at = self._betas
         visible = energy.advance(self.persistent_chains, rng, self.steps, at)[0]
         order = swapped(energy, visible.reshape(self.temperatures, self.chains, -1), betas, rng)
         rows = (order * self.chains + torch.arange(self.chains, device=order.device)).flatten()
@@ -208,8 +219,8 @@ class ContrastiveDivergence(Objective):
         energy = _energy_model(model)
         with torch.autocast(batch.inputs.device.type, enabled=False):  # a score is no place to round
             visible = energy.realise(energy.visible(batch.inputs), self.binarize, rng)
-            reconstruction = energy.mean_visible(energy.clamp(visible, rng))
-            sums = {"reconstruction": (reconstruction - visible).square().mean(1).sum()}
+            (error,) = energy.per_unit((energy.mean_visible(energy.clamp(visible, rng)) - visible,))
+            sums = {"reconstruction": error.square().mean(1).sum()}
             if hasattr(energy, "free_energy"):
                 sums["free_energy"] = energy.free_energy(visible).sum()
                 if getattr(energy, "is_flippable", False) and self.binarize != "none":
@@ -225,7 +236,7 @@ class ContrastiveDivergence(Objective):
         examples; both for two chains or more. `units/...`: shares of the hidden units, over training examples.
         """
         energy = _energy_model(model)
-        data = energy.clamp(self.reference, rng)
+        data = energy.per_unit(energy.clamp(self.reference, rng))
         seen = _idle(data[1].float().mean(0)) if data[1].shape[1] else {}
         if hasattr(energy, "free_energy"):
             seen["train/free_energy"] = float(energy.free_energy(self.reference).mean())

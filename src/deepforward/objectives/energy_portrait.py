@@ -123,7 +123,7 @@ def _completions(energy: Any, shown: Tensor, seen: Tensor, rng: torch.Generator)
 
 
 def _activity(energy: Any, visible: Tensor, rng: torch.Generator) -> Iterator[tuple[str, Tensor]]:
-    layers = [energy.clamp(rows, rng)[1:] for rows in visible.split(_CHUNK)]
+    layers = [energy.per_unit(energy.clamp(rows, rng))[1:] for rows in visible.split(_CHUNK)]
     for number, parts in enumerate(zip(*layers, strict=True), start=1):
         values = torch.cat(parts).float()
         if not values.shape[1]:  # a machine of visible units alone
@@ -141,4 +141,5 @@ def _weights(energy: Any, rng: torch.Generator) -> Tensor:
 
 
 def _shaped(energy: Any, visible: Tensor) -> Tensor:
-    return visible.float().reshape(len(visible), *energy.input_shape)
+    (values,) = energy.per_unit((visible,))
+    return values.float().reshape(len(values), *energy.input_shape)

@@ -10,7 +10,7 @@ from deepforward.errors import TooLarge
 from deepforward.layers.shapes import expect_inputs
 from deepforward.models.energy.energy_model import EnergyModel, State, centre
 from deepforward.models.energy.enumeration import log_sum_over_states
-from deepforward.models.energy.units import BinaryUnits, Units, realised
+from deepforward.models.energy.units import BinaryUnits, Units
 
 
 class Bipartite(EnergyModel):
@@ -49,7 +49,7 @@ class Bipartite(EnergyModel):
 
     def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
         """Data made into values that the visible units take."""
-        return realised(self.visible_units, visible, how, rng)
+        return self.visible_units.realised(visible, how, rng)
 
     @torch.no_grad()
     def prepare(self, visible: Float[Tensor, "batch units"]) -> None:

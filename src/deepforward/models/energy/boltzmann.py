@@ -15,7 +15,7 @@ from deepforward.layers.sampling import bernoulli, draw_key
 from deepforward.layers.shapes import expect_inputs
 from deepforward.models.energy.energy_model import EnergyModel, State
 from deepforward.models.energy.enumeration import all_states, log_sum_over_states
-from deepforward.models.energy.units import BinaryUnits, realised
+from deepforward.models.energy.units import BinaryUnits
 
 #: Hidden units with connections among them up to which their states are enumerated for each example: 2^12 numbers a row.
 MOST_ENUMERATED = 12
@@ -160,7 +160,7 @@ class BoltzmannMachine(EnergyModel):
 
     def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
         """Data made into zeros and ones."""
-        return realised(self.units, visible, how, rng)
+        return self.units.realised(visible, how, rng)
 
     @torch.no_grad()
     def prepare(self, visible: Float[Tensor, "batch units"]) -> None:

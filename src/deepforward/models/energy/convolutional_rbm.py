@@ -130,7 +130,8 @@ class ConvolutionalRBM(Bipartite):
         mean = offsets[0].reshape(self.input_shape).mean((1, 2))
         step = gradients["weight"] - gradients["hidden_units.bias"][:, None, None, None] * mean[:, None, None]
         gradients["weight"] = step
-        gradients["hidden_units.bias"] = gradients["hidden_units.bias"] - step.sum((2, 3)) @ mean
+        with torch.autocast(mean.device.type, enabled=False):
+            gradients["hidden_units.bias"] = gradients["hidden_units.bias"] - step.sum((2, 3)) @ mean
 
     def _image(self, visible: Tensor) -> Tensor:
         return visible.reshape(len(visible), *self.input_shape)

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from deepforward.models.energy.bipartite import Bipartite
 from deepforward.models.energy.energy_model import Connection, State
 from deepforward.models.energy.products import moment_gradients
-from deepforward.models.energy.units import BinaryUnits, Units, realised
+from deepforward.models.energy.units import BinaryUnits, Units
 
 
 class CopiedUnits(BinaryUnits):
     """Sums s of `copies` binary units that share their input and their bias.
 
     U(s) = -log binomial(copies, s), the number of ways to reach s, so p(s | x) is binomial with probability sigmoid(x + b).
+    Data are sums too, of as many equal values.
 
     Args:
         units: One copy, whose bias is shared.
@@ -26,7 +27,7 @@ class CopiedUnits(BinaryUnits):
 
     def __init__(self, units: BinaryUnits, copies: int) -> None:
         super().__init__(units.size)
-        self.copies = copies
+        self.copies, self.binary = copies, copies == 1
         self.bias, self.base = units.bias, units.base
 
     def potential(self, values: Float[Tensor, "rows units"]) -> Float[Tensor, " rows"]:
@@ -48,12 +49,25 @@ class CopiedUnits(BinaryUnits):
         """The sum of one draw of each copy."""
         return torch.stack([super(CopiedUnits, self).sample(inputs, rng, beta) for _ in range(self.copies)]).sum(0)
 
+    def realised(self, data: Float[Tensor, "rows units"], how: str, rng: torch.Generator) -> Float[Tensor, "rows units"]:
+        """Sums of zeros and ones that all copies show alike."""
+        return self.copies * super().realised(data / self.copies, how, rng)
+
+    def fit_base(self, data: Float[Tensor, "rows units"]) -> None:
+        """As of one copy."""
+        super().fit_base(data / self.copies)
+
+    def check(self, data: Tensor, what: str) -> None:
+        """Refuse what is not `copies` times a number from 0 to 1; the message speaks of one copy."""
+        super().check(data / self.copies, what)
+
 
 class CopiedRBM(Bipartite):
     """A restricted Boltzmann machine with copies of its layers, all pairs of copies joined by the same weights.
 
     In the sums s of the visible and t of the hidden copies E = -b·s - c·t - s·W t, so a hidden unit sees all visible copies,
-    p(h | s) = sigmoid(c + s W), and the other way round. Data are one copy; all visible copies show the same.
+    p(h | s) = sigmoid(c + s W), and the other way round. An example is shown by all visible copies alike; what is given back to
+    the outside, by `forward` and `per_unit`, is as of one copy.
 
     Args:
         weight: W (visible, hidden), shared with whoever owns it.
@@ -81,16 +95,16 @@ class CopiedRBM(Bipartite):
         return (hidden @ self.weight.t()).to(hidden.dtype)
 
     def visible(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch units"]:
-        """Examples flattened, as one copy shows them."""
-        return super().visible(inputs.flatten(1))
+        """Examples flattened, and summed over the copies, which all show them."""
+        return self.copies[0] * super().visible(inputs.flatten(1))
 
-    def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
-        """Data made into zeros and ones, and summed over the copies, which all show them."""
-        return self.copies[0] * realised(self.visible_units, visible, how, rng)
+    def per_unit(self, state: State) -> State:
+        """Values divided by the number of copies that they are sums over."""
+        return tuple(values / copies for values, copies in zip(state, self.copies, strict=False))
 
     def forward(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch hidden"]:
         """Means of one copy of the hidden units given the examples: the data of the machine above."""
-        return self.hidden_units.mean(self.up(self.copies[0] * self.visible(inputs))) / self.copies[1]
+        return self.activity(self.visible(inputs)) / self.copies[1]
 
     @torch.no_grad()
     def gap_gradients(self, data: State, chains: State) -> Mapping[str, Tensor]:

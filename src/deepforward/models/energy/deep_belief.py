@@ -94,8 +94,12 @@ class DeepBeliefNetwork(nn.Module):
         self._bottom.check(visible, what)
 
     def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
-        """Data made into zeros and ones (see `units.realised`)."""
+        """Data made into zeros and ones (see `Units.realised`)."""
         return self._bottom.realise(visible, how, rng)
+
+    def per_unit(self, state: State) -> State:
+        """The state itself: all values are those of single units."""
+        return state
 
     @torch.no_grad()
     def prepare(self, visible: Float[Tensor, "batch units"]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from deepforward.errors import InvalidOption
 from deepforward.models.energy.copies import CopiedRBM
 from deepforward.models.energy.deep_boltzmann import DeepBoltzmannMachine
-from deepforward.models.energy.greedy import greedy_stages
+from deepforward.models.energy.greedy import descent
 
 _HIDDEN = (500, 1000)
 
@@ -127,18 +127,12 @@ def _affine(layer: nn.Module) -> nn.Linear:
 
 
 def pretraining(recipe: Any) -> tuple[dict[str, Any], ...]:
-    """Greedy training of the layers of the machine, a third as long each as the fine-tuning; then all of them jointly, as long.
+    """Centred training of the machine, all layers jointly and without labels, as long as the fine-tuning.
 
     Args:
         recipe: A complete recipe of a deep Boltzmann classifier.
+
+    Source: Montavon and Müller 2012 (see `deep_boltzmann.pretraining`).
     """
-    hidden = recipe.model_options.get("hidden", _HIDDEN)
-    greedy = greedy_stages(len(hidden), epochs=max(1, round(recipe.epochs / 3)))
-    joint = {
-        **greedy[-1],
-        "objective": "contrastive-divergence",
-        "objective_options": {"persistent": True, "steps": 5, "ais_chains": 0},
-        "epochs": recipe.epochs,
-        "learning_rate": 0.01,
-    }
-    return *greedy, joint
+    options = {"persistent": True, "ais_chains": 0}
+    return (descent("contrastive-divergence", options, epochs=recipe.epochs, learning_rate=0.3),)

@@ -72,7 +72,15 @@ class EnergyModel(nn.Module, ABC):
 
     @abstractmethod
     def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
-        """Data made into values that the visible units take (see `units.realised`)."""
+        """Data made into values that the visible units take (see `Units.realised`)."""
+
+    def per_unit(self, state: State) -> State:
+        """Values as of single units, for eyes and for comparison with data, where the model's own are sums over copies.
+
+        Args:
+            state: Values of all layers, or of the first ones.
+        """
+        return state
 
     @abstractmethod
     def prepare(self, visible: Float[Tensor, "batch units"]) -> None:
@@ -152,7 +160,8 @@ def centre(connections: tuple[Connection, ...], gradients: dict[str, Tensor], of
     raw = dict(gradients)
     for number, (weight, lower, upper) in enumerate(connections):
         below, above = offsets[number], offsets[number + 1]
-        step = raw[weight].addr(raw[lower], above, alpha=-1).addr_(below, raw[upper], alpha=-1)
-        gradients[weight] = step
-        gradients[lower] = gradients[lower] - step @ above
-        gradients[upper] = gradients[upper] - below @ step
+        with torch.autocast(below.device.type, enabled=False):  # corrections of averages are as exact as these
+            step = raw[weight].addr(raw[lower], above, alpha=-1).addr_(below, raw[upper], alpha=-1)
+            gradients[weight] = step
+            gradients[lower] = gradients[lower] - step @ above
+            gradients[upper] = gradients[upper] - below @ step

@@ -26,9 +26,49 @@ def greedy_stages(
         weight_decay: Penalty of the weights.
         binarize: How data become values of the lowest units; the means that upper layers see are always drawn from.
         ais_chains: Chains that measure the likelihood of the whole when the last layer is trained; 0: none.
+
+    Returns:
+        Objective, its options and all that concerns the descent: what `engine.Recipe.pretraining` takes, from the lowest layer up.
     """
-    fields: Mapping[str, Any] = {
-        "objective": "layerwise-contrastive-divergence",
+    options: list[dict[str, Any]] = [
+        {"layer": layer, "ais_chains": ais_chains if layer + 1 == layers else 0} for layer in range(layers)
+    ]
+    options[0] |= {"binarize": binarize}
+    return tuple(
+        descent(
+            "layerwise-contrastive-divergence",
+            chosen,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            momentum=momentum,
+            weight_decay=weight_decay,
+        )
+        for chosen in options
+    )
+
+
+def descent(
+    objective: str,
+    options: Mapping[str, Any],
+    *,
+    epochs: int,
+    learning_rate: float,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+) -> dict[str, Any]:
+    """The recipe fields of a stage of plain gradient descent at a rate that falls to 0, whatever the recipe itself does.
+
+    Args:
+        objective: Name of its objective.
+        options: Those of the objective.
+        epochs: Passes over the training split.
+        learning_rate: First rate.
+        momentum: Share of a step that the next one repeats.
+        weight_decay: Penalty of the weights.
+    """
+    return {
+        "objective": objective,
+        "objective_options": dict(options),
         "epochs": epochs,
         "optimizer": "sgd",
         "optimizer_options": {"momentum": momentum} if momentum else {},
@@ -40,8 +80,3 @@ def greedy_stages(
         "clip": None,
         "patience": None,
     }
-    options: list[dict[str, Any]] = [
-        {"layer": layer, "ais_chains": ais_chains if layer + 1 == layers else 0} for layer in range(layers)
-    ]
-    options[0] |= {"binarize": binarize}
-    return tuple({**fields, "objective_options": chosen} for chosen in options)

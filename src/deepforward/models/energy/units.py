@@ -16,6 +16,8 @@ from deepforward.layers.sampling import bernoulli, draw_key, sample_sigmoid, sof
 
 _LOG_2_PI = math.log(2 * math.pi)
 _ROOT_2 = math.sqrt(2)
+#: How data in [0, 1] become values of binary units.
+BINARIZATIONS = ("stochastic", "threshold", "none")
 #: Standard deviations below which a normal has a tail that float64 holds with all digits.
 _FAR = 30.0
 
@@ -35,7 +37,7 @@ class Units(nn.Module, ABC):
     """
 
     #: Whether every value is 0 or 1, which bf16 holds exactly.
-    binary: ClassVar[bool] = False
+    binary: bool = False
     #: What data of this kind look like, for messages.
     values: ClassVar[str] = "finite numbers"
     base: Tensor
@@ -89,6 +91,32 @@ class Units(nn.Module, ABC):
     ) -> Float[Tensor, "rows units"]:
         """A draw given the input."""
 
+    def realised(self, data: Float[Tensor, "rows units"], how: str, rng: torch.Generator) -> Float[Tensor, "rows units"]:
+        """Data made into values that the units take; real units take them as they are.
+
+        Args:
+            data: Probabilities of 1 (binary units) or of each category (softmax units).
+            how: `stochastic`: drawn anew from these probabilities; `threshold`: 1 above one half (the likeliest category);
+                `none`: left as they are, which treats a probability as if it were an observation.
+            rng: Draws.
+
+        Raises:
+            UnknownName: Another way.
+
+        Source: Salakhutdinov and Murray 2008 (stochastic binarisation, the convention of published likelihoods of MNIST).
+        """
+        if how not in BINARIZATIONS:
+            raise UnknownName("binarisation", how, BINARIZATIONS)
+        if how == "none":
+            return data
+        return self._drawn(data, rng) if how == "stochastic" else self._likeliest(data)
+
+    def _drawn(self, data: Tensor, rng: torch.Generator) -> Tensor:
+        return data
+
+    def _likeliest(self, data: Tensor) -> Tensor:
+        return data
+
     @abstractmethod
     def fit_base(self, data: Float[Tensor, "rows units"]) -> None:
         """Make `base` the maximum-likelihood bias of independent units."""
@@ -114,7 +142,7 @@ class Units(nn.Module, ABC):
 class BinaryUnits(Units):
     """Units with the values 0 and 1: p(1 | x) = sigmoid(x + b). Data may be probabilities of 1."""
 
-    binary: ClassVar[bool] = True
+    binary = True
     values: ClassVar[str] = "numbers from 0 to 1"
 
     def log_normalizer(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
@@ -144,6 +172,12 @@ class BinaryUnits(Units):
         data = self._sharing(data)
         share = (data.double().sum(0) + 1.0) / (len(data) + 2.0)
         self.base.copy_(share.logit())
+
+    def _drawn(self, data: Tensor, rng: torch.Generator) -> Tensor:
+        return bernoulli(data, draw_key(rng))
+
+    def _likeliest(self, data: Tensor) -> Tensor:
+        return (data > 0.5).to(data.dtype)
 
     def _outside(self, data: Tensor) -> Tensor:
         return (data < 0) | (data > 1)
@@ -252,7 +286,7 @@ class SoftmaxUnits(Units):
     Source: Salakhutdinov, Mnih, Hinton 2007, Restricted Boltzmann machines for collaborative filtering.
     """
 
-    binary: ClassVar[bool] = True
+    binary = True
     values: ClassVar[str] = "one 1 in each group of categories and 0 elsewhere, or probabilities that sum to 1"
 
     def __init__(self, size: int, categories: int) -> None:
@@ -275,14 +309,17 @@ class SoftmaxUnits(Units):
         self, inputs: Float[Tensor, "rows units"], rng: torch.Generator, beta: float | Tensor = 1.0
     ) -> Float[Tensor, "rows units"]:
         """One category a group, by inversion of the cumulative probabilities."""
-        return self.choose(self.mean(inputs.float(), beta), rng).to(inputs.dtype)
+        return self._drawn(self.mean(inputs.float(), beta), rng).to(inputs.dtype)
 
-    def choose(self, probabilities: Float[Tensor, "rows units"], rng: torch.Generator) -> Float[Tensor, "rows units"]:
+    def _drawn(self, probabilities: Tensor, rng: torch.Generator) -> Tensor:
         """A one-hot draw from the probabilities of each group."""
         steps = self._grouped(probabilities).double().cumsum(2)
         uniform = torch.rand((*steps.shape[:2], 1), generator=rng, device=steps.device, dtype=torch.float64)
         chosen = (uniform * steps[..., -1:] >= steps).sum(2).clamp_(max=self.categories - 1)
         return F.one_hot(chosen, self.categories).flatten(1).to(probabilities.dtype)
+
+    def _likeliest(self, data: Tensor) -> Tensor:
+        return F.one_hot(self._grouped(data).argmax(2), self.categories).flatten(1).to(data.dtype)
 
     def fit_base(self, data: Float[Tensor, "rows units"]) -> None:
         """Log of the share of each category, with one example added to each."""
@@ -321,7 +358,7 @@ class PooledUnits(Units):
     Source: Lee, Grosse, Ranganath, Ng 2009, Convolutional deep belief networks, section 3.3.
     """
 
-    binary: ClassVar[bool] = True
+    binary = True
     values: ClassVar[str] = "0 or 1, at most one 1 in each block"
 
     def __init__(self, shape: tuple[int, int, int], pool: int) -> None:
@@ -413,32 +450,5 @@ def hidden_units(kind: str, size: int) -> Units:
 
 
 def realised(units: Units, data: Float[Tensor, "rows units"], how: str, rng: torch.Generator) -> Float[Tensor, "rows units"]:
-    """Data in [0, 1] made into values that the units take.
-
-    Args:
-        units: Units that the data are for; real units take them as they are.
-        data: Probabilities of 1 (binary units) or of each category (softmax units).
-        how: `stochastic`: drawn anew from these probabilities; `threshold`: 1 above one half (the likeliest category); `none`:
-            left as they are, which treats a probability as if it were an observation.
-        rng: Draws.
-
-    Raises:
-        UnknownName: Another way.
-
-    Source: Salakhutdinov and Murray 2008 (stochastic binarisation, the convention of published likelihoods of MNIST).
-    """
-    if how not in BINARIZATIONS:
-        raise UnknownName("binarisation", how, BINARIZATIONS)
-    if how == "none" or not units.binary:
-        return data
-    if isinstance(units, SoftmaxUnits):
-        if how == "stochastic":
-            return units.choose(data, rng)
-        best = units._grouped(data).argmax(2)
-        return F.one_hot(best, units.categories).flatten(1).to(data.dtype)
-    if how == "threshold":
-        return (data > 0.5).to(data.dtype)
-    return bernoulli(data, draw_key(rng))
-
-
-BINARIZATIONS = ("stochastic", "threshold", "none")
+    """The method of that name of `units`."""
+    return units.realised(data, how, rng)
