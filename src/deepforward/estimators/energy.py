@@ -93,9 +93,10 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     def partial_fit(self, X: Any, y: Any = None) -> Any:
         """Train on with one pass over `X`, in batches of `batch_size`, at the constant rate of the last stage.
 
-        Persistent chains, the moments of the optimiser and the random draws go on from where the last call left them. The first
-        call makes the model, with biases and scaling at the statistics of its `X`; a stack it first trains by one pass of each
-        stage. Later calls go on with the last stage.
+        The first call makes the model, with biases and scaling at the statistics of its `X`; a stack it first trains by one
+        pass of each stage. Later calls go on with the last stage. Persistent chains always go on from where the last call left
+        them, and from one `partial_fit` to the next so do the moments of the optimiser and the random draws. After `fit`, and
+        after the stages of a first call, moments begin at zero, and draws at another seed, which follows from the recipe's.
 
         Returns:
             The estimator itself.
@@ -156,8 +157,11 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         The partition function is `log_partition_`. Fractions, where units are binary or softmax, are taken as they are, which
         bounds the mean log-likelihood of zeros and ones drawn with these probabilities from below, since log p(v) + log Z is
         convex in v; with `binarize="threshold"` they are rounded. For gaussian units it is a density in the units of X.
+
+        Raises:
+            InvalidOption: Gaussian units behind softmax scaling, where there is no such density.
         """
-        visible = self._visible(X)
+        visible, log_volume = self._visible(X), self._log_volume()
         if self.binarize == "threshold":
             visible = self.model_.realise(visible, "threshold", self._generator(0))
         exact = self._exact()
@@ -165,7 +169,7 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         rng = torch.Generator(visible.device).manual_seed(self._seed)
         with torch.no_grad():
             scores = exact.log_unnormalised(visible, rng) - self.log_partition_
-        return (scores - self._log_volume()).cpu().numpy()
+        return (scores - log_volume).cpu().numpy()
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean of `score_samples`, nats an example; more is better."""
@@ -272,8 +276,10 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         self.recipe_, self.model_, self.scaling_ = parts.recipe, parts.model.eval(), parts.scaling
         self._n_features_out = self._features()
         self._seed = parts.recipe.seed
-        self._order = stream(self._seed, "order")
-        self._rng = stream(self._seed, "objective", parts.arithmetic.device.type)
+        # The engine's own streams have begun at this seed, and their states do not come back: begin others.
+        later = seed_of(self._seed)
+        self._order = stream(later, "order")
+        self._rng = stream(later, "objective", parts.arithmetic.device.type)
         self._annealed = None
 
     def _visible(self, X: Any) -> Tensor:
@@ -299,8 +305,17 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return tags
 
     def _log_volume(self) -> float:
-        """Log of how much the scaling shrinks volumes, by which densities in the units of the data are less."""
-        return float(self.scaling_.spread.double().log().sum()) if self._kind() == "gaussian" else 0.0
+        """Log of how much the scaling shrinks volumes, by which densities in the units of the data are less.
+
+        Raises:
+            InvalidOption: Softmax scaling: data stay within (0, 1), gaussian units do not, so that no density integrates to 1.
+        """
+        if self._kind() != "gaussian":
+            return 0.0
+        if self.scaling_.spec.startswith("softmax"):
+            got = f"score_samples got gaussian units behind scaling='{self.scaling_.spec}'"
+            raise InvalidOption(f"{got}, which no density of X belongs to; expected standardise, min-max or none")
+        return float(self.scaling_.spread.double().log().sum())
 
     def _generator(self, random_state: Any) -> torch.Generator:
         return torch.Generator(self._parts.arithmetic.device).manual_seed(seed_of(random_state))
