@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import make_pipeline
 
+from deepforward.engine import randomness, training
 from deepforward.errors import InvalidData, InvalidOption, ShapeError
 from deepforward.estimators import RBM, energy
 
@@ -71,15 +72,29 @@ def test_fractions_are_rounded_where_training_rounded_them() -> None:
 
 
 @pytest.mark.parametrize("hidden", ["binary", "relu"])
-def test_the_density_of_gaussian_units_is_one_of_the_data(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scaling", ["auto", "standardise", "min-max", "min-max?low=-2&high=3", "none"])
+def test_the_density_of_gaussian_units_is_one_of_the_data(hidden: str, scaling: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(energy, "_TEMPERATURES", 300)  # enough for a machine of four units
-    X = np.random.default_rng(0).normal(50, 10, (200, 1))
-    rbm = RBM(3, visible="gaussian", hidden=hidden, n_iter=3, learning_rate=0.01, random_state=0).fit(X)
-    grid = np.linspace(-100, 200, 3001)[:, None]
+    X = np.random.default_rng(0).normal(5, 10, (200, 1))
+    gaussian = {"visible": "gaussian", "hidden": hidden, "scaling": scaling}
+    rbm = RBM(3, **gaussian, n_iter=3, learning_rate=0.01 if scaling != "none" else 1e-4, random_state=0).fit(X)
+    grid = np.arange(-1000, 1100, 0.125)[
+        :, None
+    ]  # a unit of the model is 1 to 50 of the data; float32 holds the points exactly
     # The trapezoidal rule is exact to rounding here; log Z is in float32, or annealed, whose error is the looser bound.
     assert np.trapezoid(np.exp(rbm.score_samples(grid)), grid[:, 0]) == pytest.approx(
         1, abs=1e-5 if hidden == "binary" else 0.05
     )
+
+
+def test_no_density_of_the_data_belongs_to_gaussian_units_behind_a_logistic() -> None:
+    """A part of theirs lies outside of (0, 1), where no data are."""
+    X = np.random.default_rng(0).normal(50, 10, (200, 2))
+    rbm = RBM(3, visible="gaussian", scaling="softmax?r=2", n_iter=1, learning_rate=0.01, random_state=0).fit(X)
+    for score in (rbm.score_samples, rbm.score):
+        with pytest.raises(InvalidOption, match=r"scaling='softmax\?r=2'.*expected standardise, min-max or none"):
+            score(X)
+    assert rbm.transform(X).shape == (200, 3)
 
 
 def test_groups_of_softmax_units_take_one_hot_columns() -> None:
@@ -164,6 +179,29 @@ def test_partial_fit_goes_on_after_fit_at_the_present_rate() -> None:
     rbm.set_params(learning_rate=0.1).partial_fit(STATES)
     assert not np.array_equal(rbm.components_, before)
     assert rbm.score(STATES) == pytest.approx(log_likelihood_of_states(rbm).mean(), abs=1e-5)  # with log Z computed anew
+
+
+def test_what_comes_after_fit_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the order, and not with the noise, that `fit` began with; and the same each time."""
+    orders: list[list[list[int]]] = []
+    draw = training.draw_batches
+
+    def noted(*arguments: Any) -> Any:
+        batches = draw(*arguments)
+        orders.append([batch.tolist() for batch in batches])
+        return batches
+
+    for module in (training, energy):
+        monkeypatch.setattr(module, "draw_batches", noted)
+    rbm = RBM(3, n_iter=1, random_state=0).fit(STATES)
+    noise = rbm._rng.initial_seed()
+    rbm.partial_fit(STATES)
+    RBM(3, n_iter=1, random_state=0).fit(STATES).partial_fit(STATES)
+    fitted, later, *again = orders
+    assert sorted(chain.from_iterable(fitted)) == sorted(chain.from_iterable(later)) == list(range(64))
+    assert fitted != later
+    assert again == [fitted, later]
+    assert noise != randomness.stream(rbm.recipe_.seed, "objective").initial_seed()
 
 
 def test_persistent_chains_go_on_from_call_to_call() -> None:

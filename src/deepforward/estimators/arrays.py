@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,18 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 
-from deepforward.errors import ShapeError
-
-_Init = TypeVar("_Init", bound=Callable[..., None])
-
-
-def stores(init: _Init) -> _Init:
-    """Mark an `__init__` that stores whatever it is given, as scikit-learn's contract wants: `fit` looks at it.
-
-    Checkers at run time leave it alone; for mypy its annotations hold.
-    """
-    init.__no_type_check__ = True  # type: ignore[attr-defined]
-    return init
+from deepforward.errors import InvalidOption, ShapeError
 
 
 def tensor_of(estimator: Any, X: Any, *, reset: bool) -> Tensor:
@@ -60,6 +49,17 @@ def seed_of(random_state: Any) -> int:
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
-def plain(value: Any) -> Any:
+def python_number(value: Any) -> Any:
     """A number of numpy, as parameter grids hold them, as one of Python; anything else as it is."""
     return value.item() if isinstance(value, np.generic) else value
+
+
+def count_of(name: str, value: Any) -> int:
+    """How many, as a number of Python.
+
+    Raises:
+        InvalidOption: No whole number of at least 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise InvalidOption(f"sample got {name}={value!r}; expected a whole number of at least 1")
+    return int(value)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
-from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
-from deepforward.estimators.arrays import hidden_of, plain, stores
+from deepforward.estimators.arrays import python_number
 from deepforward.estimators.energy import EnergyEstimator, contrastive
 from deepforward.estimators.greedy import layerwise, sizes
 
 
+@dataclass(eq=False, repr=False)
 class DBN(EnergyEstimator):
     """A deep belief network: layer upon layer trained greedily, each on the features of the one below, then by up-down.
 
@@ -48,61 +48,26 @@ class DBN(EnergyEstimator):
 
     _card: ClassVar[str] = "deep-belief-network"
 
-    @stores
-    def __init__(
-        self,
-        hidden: Sequence[int] = (500, 500),
-        *,
-        scaling: str = "auto",
-        k: int = 1,
-        persistent: bool = False,
-        n_chains: int = 100,
-        centre: bool = True,
-        binarize: str = "stochastic",
-        learning_rate: float = 0.1,
-        momentum: float = 0.5,
-        weight_decay: float = 0.0,
-        batch_size: int = 32,
-        n_iter: int = 20,
-        n_fine_tuning_iter: int = 10,
-        fine_tuning_rate: float = 0.01,
-        validation_fraction: float = 0.0,
-        device: str = "auto",
-        verbose: int = 0,
-        random_state: Any = None,
-    ) -> None:
-        self.hidden = hidden
-        self.scaling = scaling
-        self.k = k
-        self.persistent = persistent
-        self.n_chains = n_chains
-        self.centre = centre
-        self.binarize = binarize
-        self.learning_rate = learning_rate
-        self.momentum = momentum
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.n_iter = n_iter
-        self.n_fine_tuning_iter = n_fine_tuning_iter
-        self.fine_tuning_rate = fine_tuning_rate
-        self.validation_fraction = validation_fraction
-        self.device = device
-        self.verbose = verbose
-        self.random_state = random_state
+    hidden: Sequence[int] = (500, 500)
+    _: KW_ONLY
+    k: int = 1
+    persistent: bool = False
+    n_fine_tuning_iter: int = 10
+    fine_tuning_rate: float = 0.01
 
     def _model_options(self) -> Mapping[str, Any]:
         return {"hidden": sizes(self.hidden)}
 
     def _stages(self) -> Sequence[Mapping[str, Any]]:
         options = contrastive(self, steps=self.k, persistent=self.persistent, chains=self.n_chains)
-        stages = layerwise(len(sizes(self.hidden)), options, plain(self.n_iter))
+        stages = layerwise(len(sizes(self.hidden)), options, python_number(self.n_iter))
         if self.n_fine_tuning_iter:
             stages.append(
                 {
                     "objective": "up-down",
                     "objective_options": {"binarize": self.binarize, "ais_chains": 0},
-                    "epochs": plain(self.n_fine_tuning_iter),
-                    "learning_rate": plain(self.fine_tuning_rate),
+                    "epochs": python_number(self.n_fine_tuning_iter),
+                    "learning_rate": python_number(self.fine_tuning_rate),
                 }
             )
         return stages
@@ -110,18 +75,7 @@ class DBN(EnergyEstimator):
     def _features(self) -> int:
         return self.model_.top.hidden_units.size
 
-    def inverse_transform(self, X: Any) -> np.ndarray:
-        """Means passed down from the topmost units to the visible ones, (examples, features), in the units of the data.
-
-        Args:
-            X: (examples, features out), for example what `transform` gave.
-
-        Raises:
-            ShapeError: Another number of columns than `transform` gives.
-        """
-        check_is_fitted(self, "model_")
-        means = hidden_of(X, self._n_features_out).to(self._parts.arithmetic.device)
-        with torch.no_grad():
-            for machine in reversed(list(self.model_.stack)):
-                means = machine.visible_units.mean(machine.down(means))
-            return self.scaling_.inverse(means).cpu().numpy()
+    def _decode(self, means: Tensor) -> Tensor:
+        for machine in reversed(list(self.model_.stack)):
+            means = machine.visible_units.mean(machine.down(means))
+        return means

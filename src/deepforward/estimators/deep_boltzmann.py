@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from deepforward.estimators.arrays import plain, stores
+from deepforward.estimators.arrays import python_number
 from deepforward.estimators.energy import EnergyEstimator, contrastive
 from deepforward.estimators.greedy import layerwise, sizes
 
@@ -15,6 +16,7 @@ from deepforward.estimators.greedy import layerwise, sizes
 _SWEEPS = 50
 
 
+@dataclass(eq=False, repr=False)
 class DBM(EnergyEstimator):
     """A deep Boltzmann machine: undirected layers, trained greedily, then together by persistent chains against mean field.
 
@@ -46,55 +48,33 @@ class DBM(EnergyEstimator):
 
     _card: ClassVar[str] = "deep-boltzmann-machine"
 
-    @stores
-    def __init__(
-        self,
-        hidden: Sequence[int] = (500, 500),
-        *,
-        scaling: str = "auto",
-        k: int = 5,
-        n_chains: int = 100,
-        centre: bool = True,
-        binarize: str = "stochastic",
-        learning_rate: float = 0.05,
-        momentum: float = 0.5,
-        weight_decay: float = 0.0,
-        batch_size: int = 32,
-        n_iter: int = 20,
-        n_pretraining_iter: int = 10,
-        validation_fraction: float = 0.0,
-        device: str = "auto",
-        verbose: int = 0,
-        random_state: Any = None,
-    ) -> None:
-        self.hidden = hidden
-        self.scaling = scaling
-        self.k = k
-        self.n_chains = n_chains
-        self.centre = centre
-        self.binarize = binarize
-        self.learning_rate = learning_rate
-        self.momentum = momentum
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.n_iter = n_iter
-        self.n_pretraining_iter = n_pretraining_iter
-        self.validation_fraction = validation_fraction
-        self.device = device
-        self.verbose = verbose
-        self.random_state = random_state
+    hidden: Sequence[int] = (500, 500)
+    _: KW_ONLY
+    k: int = 5
+    learning_rate: float = 0.05
+    n_pretraining_iter: int = 10
 
     def _model_options(self) -> Mapping[str, Any]:
         return {"hidden": sizes(self.hidden)}
 
     def _stages(self) -> Sequence[Mapping[str, Any]]:
-        passes = plain(self.n_pretraining_iter)
+        passes = python_number(self.n_pretraining_iter)
         greedy = layerwise(len(sizes(self.hidden)), contrastive(self), passes) if passes else []
         options = contrastive(self, steps=self.k, persistent=True, chains=self.n_chains)
-        return [*greedy, {"objective": "contrastive-divergence", "objective_options": options, "epochs": plain(self.n_iter)}]
+        return [
+            *greedy,
+            {"objective": "contrastive-divergence", "objective_options": options, "epochs": python_number(self.n_iter)},
+        ]
 
     def _features(self) -> int:
         return self.model_.layers[-1].size
 
     def _encode(self, model: Any, visible: Tensor) -> Tensor:
         return model.mean_field(visible, _SWEEPS, 0.0)[0][-1]
+
+    def _decode(self, means: Tensor) -> Tensor:
+        """An inner layer takes what it receives from above for what it receives from below too, as in greedy training."""
+        for machine in reversed(self.model_.stack):
+            visible, hidden = machine.copies
+            means = machine.visible_units.mean(machine.down(hidden * means)) / visible
+        return means

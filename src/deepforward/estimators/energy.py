@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -24,17 +23,19 @@ from deepforward.engine.device import choose_device, threads
 from deepforward.engine.randomness import isolated, stream
 from deepforward.engine.step import Stepper
 from deepforward.errors import Diverged, InvalidData, InvalidOption
-from deepforward.estimators.arrays import plain, seed_of, tensor_of
+from deepforward.estimators.arrays import count_of, hidden_of, python_number, seed_of, tensor_of
+from deepforward.estimators.estimator import Estimator
 from deepforward.metrics.likelihood import Annealed, best_log_partition
 
 #: Chains and temperatures of the estimate of log Z where it cannot be enumerated.
 _CHAINS, _TEMPERATURES = 100, 5000
 
 
-class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]
+@dataclass(eq=False, repr=False, kw_only=True)
+class EnergyEstimator(Estimator):
     """A model with an energy, trained by contrastive divergence.
 
-    Subclasses store their parameters, those of this class among them, and say which model they are.
+    Subclasses add parameters of their own, and say which model they are.
 
     Attributes:
         recipe_: The complete recipe of the last fit.
@@ -47,21 +48,22 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     #: Name of the model's card.
     _card: ClassVar[str]
 
-    scaling: str
-    centre: bool
-    binarize: str
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-    batch_size: int
-    validation_fraction: float
-    device: str
-    verbose: int
-    random_state: Any
+    #: Kind of the visible units, where it is no parameter.
+    visible = "binary"
 
-    model_: Any
-    history_: list[dict[str, float]]
-    _annealed: Annealed | None
+    scaling: str = "auto"
+    n_chains: int = 100
+    centre: bool = True
+    binarize: str = "stochastic"
+    learning_rate: float = 0.1
+    momentum: float = 0.5
+    weight_decay: float = 0.0
+    batch_size: int = 32
+    n_iter: int = 20
+    validation_fraction: float = 0.0
+    device: str = "auto"
+    verbose: int = 0
+    random_state: Any = None
 
     @abstractmethod
     def _model_options(self) -> Mapping[str, Any]:
@@ -70,6 +72,10 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     @abstractmethod
     def _features(self) -> int:
         """Number of features that the model gives."""
+
+    @abstractmethod
+    def _decode(self, means: Tensor) -> Tensor:
+        """Means of the visible units given those of the topmost hidden ones."""
 
     @abstractmethod
     def _stages(self) -> Sequence[Mapping[str, Any]]:
@@ -93,9 +99,10 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     def partial_fit(self, X: Any, y: Any = None) -> Any:
         """Train on with one pass over `X`, in batches of `batch_size`, at the constant rate of the last stage.
 
-        Persistent chains, the moments of the optimiser and the random draws go on from where the last call left them. The first
-        call makes the model, with biases and scaling at the statistics of its `X`; a stack it first trains by one pass of each
-        stage. Later calls go on with the last stage.
+        The first call makes the model, with biases and scaling at the statistics of its `X`; a stack it first trains by one
+        pass of each stage. Later calls go on with the last stage. Persistent chains always go on from where the last call left
+        them, and from one `partial_fit` to the next so do the moments of the optimiser and the random draws. After `fit`, and
+        after the stages of a first call, moments begin at zero, and draws at another seed, which follows from the recipe's.
 
         Returns:
             The estimator itself.
@@ -103,27 +110,42 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         Raises:
             As `fit`.
         """
-        first = not hasattr(self, "model_")
-        inputs = tensor_of(self, X, reset=first)
-        if first:
-            self._begin(inputs)
+        return super().partial_fit(X, y)
+
+    def _go_on(self, inputs: Tensor) -> None:
         self.model_.check(self._scaled(inputs), "X")
         self._annealed = None
         parts = replace(self._parts, train=Split(inputs, torch.zeros(len(inputs))))
         stepper = Stepper(parts, self._rng)
-        stepper.set_rate(self._stages()[-1].get("learning_rate", plain(self.learning_rate)))
+        stepper.set_rate(self._stages()[-1].get("learning_rate", python_number(self.learning_rate)))
         parts.model.train()
         with threads(parts.arithmetic.threads):
-            for indices in draw_batches(len(inputs), plain(self.batch_size), self._order):
+            for indices in draw_batches(len(inputs), python_number(self.batch_size), self._order):
                 stepper.step(parts.batch(parts.train, indices), _expect_finite)
         parts.model.eval()
-        return self
 
     def transform(self, X: Any) -> np.ndarray:
         """Means of the topmost hidden units given each example: (examples, features out), float32."""
         visible, exact = self._visible(X), self._exact()
         with torch.no_grad():
             return self._encode(exact, visible.to(_parameter(exact))).float().cpu().numpy()
+
+    def inverse_transform(self, X: Any) -> np.ndarray:
+        """Means of the visible units given those of the topmost hidden ones, in the units of the data, float32.
+
+        Args:
+            X: (examples, features out), for example what `transform` gave.
+
+        Returns:
+            (examples, features).
+
+        Raises:
+            ShapeError: Another number of columns than `transform` gives.
+        """
+        check_is_fitted(self, "model_")
+        means = hidden_of(X, self._n_features_out).to(self._parts.arithmetic.device)
+        with torch.no_grad():
+            return self.scaling_.inverse(self._decode(means)).cpu().numpy()
 
     def sample(self, n_samples: int = 1, *, n_sweeps: int = 1000, means: bool = False, random_state: Any = None) -> np.ndarray:
         """Draws from the model by Gibbs sampling, each by a chain of its own from independent units.
@@ -138,15 +160,13 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             (n_samples, features) in the units of the training data, float32.
 
         Raises:
-            InvalidOption: Less than one draw or one sweep.
+            InvalidOption: A number of draws or sweeps that is no whole number of at least 1.
         """
         check_is_fitted(self, "model_")
-        for name, value in (("n_samples", n_samples), ("n_sweeps", n_sweeps)):
-            if value < 1:
-                raise InvalidOption(f"sample got {name}={value}; expected a whole number of at least 1")
+        count, sweeps = count_of("n_samples", n_samples), count_of("n_sweeps", n_sweeps)
         rng = self._generator(self.random_state if random_state is None else random_state)
         with torch.no_grad():
-            state = self.model_.advance(self.model_.start(n_samples, rng), rng, n_sweeps)
+            state = self.model_.advance(self.model_.start(count, rng), rng, sweeps)
             visible = self.model_.mean_visible(state) if means else state[0]
             return self.scaling_.inverse(visible.float()).cpu().numpy()
 
@@ -156,8 +176,11 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         The partition function is `log_partition_`. Fractions, where units are binary or softmax, are taken as they are, which
         bounds the mean log-likelihood of zeros and ones drawn with these probabilities from below, since log p(v) + log Z is
         convex in v; with `binarize="threshold"` they are rounded. For gaussian units it is a density in the units of X.
+
+        Raises:
+            InvalidOption: Gaussian units behind softmax scaling, where there is no such density.
         """
-        visible = self._visible(X)
+        visible, log_volume = self._visible(X), self._log_volume()
         if self.binarize == "threshold":
             visible = self.model_.realise(visible, "threshold", self._generator(0))
         exact = self._exact()
@@ -165,11 +188,7 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         rng = torch.Generator(visible.device).manual_seed(self._seed)
         with torch.no_grad():
             scores = exact.log_unnormalised(visible, rng) - self.log_partition_
-        return (scores - self._log_volume()).cpu().numpy()
-
-    def score(self, X: Any, y: Any = None) -> float:
-        """Mean of `score_samples`, nats an example; more is better."""
-        return float(self.score_samples(X).mean())
+        return (scores - log_volume).cpu().numpy()
 
     @property
     def log_partition_(self) -> float:
@@ -191,11 +210,11 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     def _recipe(self, inputs: Tensor) -> Recipe:
         """All that fixes the training, as plain values; the data are given with it."""
         common = {
-            "batch_size": plain(self.batch_size),
+            "batch_size": python_number(self.batch_size),
             "optimizer": "sgd",
-            "optimizer_options": {"momentum": plain(self.momentum)} if self.momentum else {},
-            "learning_rate": plain(self.learning_rate),
-            "weight_decay": plain(self.weight_decay),
+            "optimizer_options": {"momentum": python_number(self.momentum)} if self.momentum else {},
+            "learning_rate": python_number(self.learning_rate),
+            "weight_decay": python_number(self.weight_decay),
         }
         *earlier, last = ({**common, **stage} for stage in self._stages())
         return Recipe(
@@ -203,7 +222,7 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             model_options=dict(self._model_options()),
             data="given",
             scaling=self._scaling_for(inputs),
-            validation=plain(self.validation_fraction),
+            validation=python_number(self.validation_fraction),
             pretraining=tuple(earlier),
             device=self.device,
             probe_budget=0.0,
@@ -222,8 +241,8 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
                 run = fit(recipe, Path(folder) / "run", quiet=not self.verbose, data=_dataset(inputs))
             except Diverged as error:  # its advice names the folder, which is about to go
                 raise Diverged(f"{str(error).partition(';')[0]}; lower the learning rate") from None
-            parts, self.history_ = run.parts(), run.history
-        self._keep(parts)
+            parts, history = run.parts(), run.history
+        self._keep(parts, history)
 
     def _begin(self, inputs: Tensor) -> None:
         """Make the model and, where training has stages, train each by one pass."""
@@ -232,9 +251,8 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             stages = ({**stage, "averaging": 0.0, "epochs": 1} for stage in recipe.pretraining)
             self._train(recipe.replace(pretraining=tuple(stages)), inputs)
             return
-        self.history_ = []
         with isolated(recipe.seed, choose_device(recipe.device)):
-            self._keep(assemble(recipe, _dataset(inputs)))
+            self._keep(assemble(recipe, _dataset(inputs)), [])
 
     def _encode(self, model: Any, visible: Tensor) -> Tensor:
         """Means of the topmost hidden units of the model."""
@@ -245,10 +263,6 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         twin = copy.deepcopy(self.model_)
         return (twin.cpu() if self._parts.arithmetic.device.type == "mps" else twin).double()  # Apple's devices lack float64
 
-    def _kind(self) -> str:
-        """Kind of the visible units."""
-        return getattr(self, "visible", "binary")
-
     def _scaling_for(self, inputs: Tensor) -> str:
         """The scaling that `auto` stands for.
 
@@ -256,25 +270,28 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             InvalidData: No scaling was wanted and binary units cannot take the data.
         """
         low, high = inputs.min().item(), inputs.max().item()
-        fits = self._kind() != "binary" or (low >= 0 and high <= 1)
+        fits = self.visible != "binary" or (low >= 0 and high <= 1)
         if self.scaling == "auto":
-            return "standardise" if self._kind() == "gaussian" else "none" if fits else "min-max"
+            return "standardise" if self.visible == "gaussian" else "none" if fits else "min-max"
         if self.scaling == "none" and not fits:
             got = f"X: got values from {low:.4g} to {high:.4g}"
             raise InvalidData(f"{got}; expected numbers from 0 to 1 for binary units; scale X or use scaling='auto'")
         return self.scaling
 
-    def _keep(self, parts: Parts) -> None:
+    def _keep(self, parts: Parts, history: list[dict[str, float]]) -> None:
         """Keep the trained parts, without the data."""
         few = parts.train.select(torch.arange(1))
         data = Dataset("given", few, few, ())
         self._parts = replace(parts, data=data, train=few, validation=None)
-        self.recipe_, self.model_, self.scaling_ = parts.recipe, parts.model.eval(), parts.scaling
+        self.model_: Any = parts.model.eval()
+        self.recipe_, self.scaling_, self.history_ = parts.recipe, parts.scaling, history
         self._n_features_out = self._features()
         self._seed = parts.recipe.seed
-        self._order = stream(self._seed, "order")
-        self._rng = stream(self._seed, "objective", parts.arithmetic.device.type)
-        self._annealed = None
+        # The engine's own streams have begun at this seed, and their states do not come back: begin others.
+        later = seed_of(self._seed)
+        self._order = stream(later, "order")
+        self._rng = stream(later, "objective", parts.arithmetic.device.type)
+        self._annealed: Annealed | None = None
 
     def _visible(self, X: Any) -> Tensor:
         """New data as values of the visible units.
@@ -290,17 +307,21 @@ class EnergyEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     def _scaled(self, inputs: Tensor) -> Tensor:
         """Scaled values on the device; what min-max scaling puts outside of the range it was fitted to is cut off."""
         scaled = self.scaling_(inputs)
-        clips = self._kind() == "binary" and self.scaling_.spec.startswith("min-max")
+        clips = self.visible == "binary" and self.scaling_.spec.startswith("min-max")
         return scaled.clamp(0, 1) if clips else scaled
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
-
     def _log_volume(self) -> float:
-        """Log of how much the scaling shrinks volumes, by which densities in the units of the data are less."""
-        return float(self.scaling_.spread.double().log().sum()) if self._kind() == "gaussian" else 0.0
+        """Log of how much the scaling shrinks volumes, by which densities in the units of the data are less.
+
+        Raises:
+            InvalidOption: Softmax scaling: data stay within (0, 1), gaussian units do not, so that no density integrates to 1.
+        """
+        if self.visible != "gaussian":
+            return 0.0
+        if self.scaling_.spec.startswith("softmax"):
+            got = f"score_samples got gaussian units behind scaling='{self.scaling_.spec}'"
+            raise InvalidOption(f"{got}, which no density of X belongs to; expected standardise, min-max or none")
+        return float(self.scaling_.spread.double().log().sum())
 
     def _generator(self, random_state: Any) -> torch.Generator:
         return torch.Generator(self._parts.arithmetic.device).manual_seed(seed_of(random_state))
@@ -329,4 +350,4 @@ def contrastive(estimator: EnergyEstimator, **own: Any) -> dict[str, Any]:
         own: Further options.
     """
     shared = {"centre": estimator.centre, "binarize": estimator.binarize, "ais_chains": 0}
-    return shared | {name: plain(value) for name, value in own.items()}
+    return shared | {name: python_number(value) for name, value in own.items()}

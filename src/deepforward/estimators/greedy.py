@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from deepforward.estimators.arrays import plain
+from deepforward.estimators.arrays import python_number
 
 
 def layerwise(layers: int, options: Mapping[str, Any], epochs: int) -> list[dict[str, Any]]:
@@ -22,4 +22,4 @@ def layerwise(layers: int, options: Mapping[str, Any], epochs: int) -> list[dict
 
 def sizes(hidden: Iterable[Any] | Any) -> Any:
     """Sizes of hidden layers as plain numbers; what is no sequence is left for the model to refuse."""
-    return [plain(size) for size in hidden] if isinstance(hidden, Iterable) else plain(hidden)
+    return [python_number(size) for size in hidden] if isinstance(hidden, Iterable) else python_number(hidden)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from deepforward.errors import InvalidOption
-from deepforward.estimators.arrays import plain, seed_of, stores, tensor_of
+from deepforward.estimators.arrays import count_of, python_number, seed_of, tensor_of
+from deepforward.estimators.estimator import Estimator
 from deepforward.models.energy import Hopfield as Network
 
 
-class Hopfield(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+@dataclass(eq=False, repr=False)
+class Hopfield(Estimator):
     """An associative memory: `fit` stores examples, `transform` recalls what a damaged or incomplete one was stored as.
 
     A network stores patterns of two values. A feature is high where it lies above `threshold_`, which with `auto` follows from
@@ -40,21 +42,12 @@ class Hopfield(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     Source: Hopfield 1982; Personnaz, Guyon, Dreyfus 1985 (see `deepforward.models.energy.hopfield`).
     """
 
-    @stores
-    def __init__(
-        self,
-        rule: str = "hebb",
-        *,
-        mode: str = "asynchronous",
-        max_sweeps: int = 100,
-        threshold: float | str = "auto",
-        random_state: Any = None,
-    ) -> None:
-        self.rule = rule
-        self.mode = mode
-        self.max_sweeps = max_sweeps
-        self.threshold = threshold
-        self.random_state = random_state
+    rule: str = "hebb"
+    _: KW_ONLY
+    mode: str = "asynchronous"
+    max_sweeps: int = 100
+    threshold: float | str = "auto"
+    random_state: Any = None
 
     def fit(self, X: Any, y: Any = None) -> Any:
         """Store the rows of `X`, in place of all that was stored; `y` is ignored.
@@ -68,7 +61,7 @@ class Hopfield(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         """
         inputs = tensor_of(self, X, reset=True)
         self._begin(inputs)
-        self._store(self._spins(inputs))
+        self._go_on(inputs)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Any:
@@ -80,12 +73,7 @@ class Hopfield(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         Raises:
             As `fit`.
         """
-        first = not hasattr(self, "model_")
-        inputs = tensor_of(self, X, reset=first)
-        if first:
-            self._begin(inputs)
-        self._store(torch.cat((torch.from_numpy(self.patterns_), self._spins(inputs))))
-        return self
+        return super().partial_fit(X, y)
 
     def transform(self, X: Any) -> np.ndarray:
         """The pattern that recall ends in from each example, (examples, features) of `levels_`, float32."""
@@ -104,21 +92,21 @@ class Hopfield(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
         Returns:
             (n_samples, features) of `levels_`, float32.
+
+        Raises:
+            InvalidOption: A number of states that is no whole number of at least 1.
         """
         check_is_fitted(self, "model_")
+        count = count_of("n_samples", n_samples)
         seed = seed_of(self.random_state if random_state is None else random_state)
         rng = torch.Generator().manual_seed(seed)
-        states = torch.randint(2, (n_samples, self.n_features_in_), generator=rng) * 2 - 1
+        states = torch.randint(2, (count, self.n_features_in_), generator=rng) * 2 - 1
         return self._recalled(states)
 
     def score_samples(self, X: Any) -> np.ndarray:
         """-E of each example as it is, 1/2 s'W s, in float64: the higher, the more it is like what was stored."""
         states = self._states(X)
         return -self.model_.energy(states).numpy()
-
-    def score(self, X: Any, y: Any = None) -> float:
-        """Mean of `score_samples`."""
-        return float(self.score_samples(X).mean())
 
     def _begin(self, inputs: Tensor) -> None:
         """Threshold, levels, and a network that has stored nothing."""
@@ -129,7 +117,7 @@ class Hopfield(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.patterns_ = np.empty((0, inputs.shape[1]), np.int8)
 
     def _threshold(self, inputs: Tensor, within: bool) -> Tensor:
-        number = plain(self.threshold)
+        number = python_number(self.threshold)
         if self.threshold == "auto":
             if within or bool((inputs.abs() == 1).all()):
                 return torch.full((inputs.shape[1],), 0.5 if within else 0.0)
@@ -138,7 +126,8 @@ class Hopfield(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             raise InvalidOption(f"threshold is {self.threshold!r}; expected 'auto' or a number")
         return torch.full((inputs.shape[1],), float(number))
 
-    def _store(self, patterns: Tensor) -> None:
+    def _go_on(self, inputs: Tensor) -> None:
+        patterns = torch.cat((torch.from_numpy(self.patterns_), self._spins(inputs)))
         network = Network(patterns.shape[1])
         network.store(patterns, self.rule)
         self.model_, self.patterns_ = network, patterns.numpy()
@@ -151,11 +140,6 @@ class Hopfield(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         return self._spins(tensor_of(self, X, reset=False))
 
     def _recalled(self, states: Tensor) -> np.ndarray:
-        spins = self.model_.recall(states, mode=self.mode, max_sweeps=plain(self.max_sweeps)).states.numpy()
+        spins = self.model_.recall(states, mode=self.mode, max_sweeps=python_number(self.max_sweeps)).states.numpy()
         low, high = self.levels_
         return np.where(spins > 0, np.float32(high), np.float32(low))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from deepforward.errors import InvalidOption
-from deepforward.estimators.arrays import hidden_of, plain, stores
+from deepforward.estimators.arrays import python_number
 from deepforward.estimators.energy import EnergyEstimator, contrastive
 from deepforward.metrics.likelihood import pseudo_log_likelihood
 
 
+@dataclass(eq=False, repr=False)
 class RBM(EnergyEstimator):
     """A restricted Boltzmann machine: features that explain the data, and a likelihood of it.
 
@@ -52,65 +55,30 @@ class RBM(EnergyEstimator):
 
     _card: ClassVar[str] = "rbm"
 
-    @stores
-    def __init__(
-        self,
-        n_components: int = 256,
-        *,
-        visible: str = "binary",
-        hidden: str = "binary",
-        n_categories: int = 0,
-        scaling: str = "auto",
-        k: int = 1,
-        persistent: bool = True,
-        n_chains: int = 100,
-        temperatures: int = 1,
-        centre: bool = True,
-        binarize: str = "stochastic",
-        sparsity: float | None = None,
-        learning_rate: float = 0.1,
-        momentum: float = 0.5,
-        weight_decay: float = 0.0,
-        batch_size: int = 32,
-        n_iter: int = 20,
-        validation_fraction: float = 0.0,
-        device: str = "auto",
-        verbose: int = 0,
-        random_state: Any = None,
-    ) -> None:
-        self.n_components = n_components
-        self.visible = visible
-        self.hidden = hidden
-        self.n_categories = n_categories
-        self.scaling = scaling
-        self.k = k
-        self.persistent = persistent
-        self.n_chains = n_chains
-        self.temperatures = temperatures
-        self.centre = centre
-        self.binarize = binarize
-        self.sparsity = sparsity
-        self.learning_rate = learning_rate
-        self.momentum = momentum
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.n_iter = n_iter
-        self.validation_fraction = validation_fraction
-        self.device = device
-        self.verbose = verbose
-        self.random_state = random_state
+    n_components: int = 256
+    _: KW_ONLY
+    visible: str = "binary"
+    hidden: str = "binary"
+    n_categories: int = 0
+    k: int = 1
+    persistent: bool = True
+    temperatures: int = 1
+    sparsity: float | None = None
 
     def _model_options(self) -> Mapping[str, Any]:
-        options = {"hidden": plain(self.n_components), "visible": self.visible, "hidden_kind": self.hidden}
-        return options | {"categories": plain(self.n_categories)}
+        options = {"hidden": python_number(self.n_components), "visible": self.visible, "hidden_kind": self.hidden}
+        return options | {"categories": python_number(self.n_categories)}
 
     def _stages(self) -> Sequence[Mapping[str, Any]]:
         chains = {"steps": self.k, "persistent": self.persistent, "chains": self.n_chains, "temperatures": self.temperatures}
         options = contrastive(self, **chains, sparsity=self.sparsity)
-        return [{"objective": "contrastive-divergence", "objective_options": options, "epochs": plain(self.n_iter)}]
+        return [{"objective": "contrastive-divergence", "objective_options": options, "epochs": python_number(self.n_iter)}]
 
     def _features(self) -> int:
         return self.model_.hidden_units.size
+
+    def _decode(self, means: Tensor) -> Tensor:
+        return self.model_.visible_units.mean(self.model_.down(means))
 
     @property
     def components_(self) -> np.ndarray:
@@ -127,21 +95,6 @@ class RBM(EnergyEstimator):
         """Biases of the visible units."""
         return self._fitted().visible_units.bias.detach().cpu().numpy()
 
-    def inverse_transform(self, X: Any) -> np.ndarray:
-        """Means of the visible units given hidden ones, (examples, features), in the units of the training data.
-
-        Args:
-            X: (examples, n_components) values of the hidden units, for example what `transform` gave.
-
-        Raises:
-            ShapeError: Another number of hidden units.
-        """
-        model = self._fitted()
-        hidden = hidden_of(X, self._n_features_out).to(self._parts.arithmetic.device)
-        with torch.no_grad():
-            visible = model.visible_units.mean(model.down(hidden))
-            return self.scaling_.inverse(visible).cpu().numpy()
-
     def pseudo_likelihood(self, X: Any, *, exact: bool = True) -> np.ndarray:
         """Sum over the features of log p(v_i | all others), nats an example: a proxy of log p(v) that needs no log Z.
 
@@ -154,7 +107,7 @@ class RBM(EnergyEstimator):
             InvalidOption: The visible units are not binary.
         """
         visible = self._visible(X)
-        if self._kind() != "binary":
+        if self.visible != "binary":
             raise InvalidOption(f"pseudo_likelihood got visible='{self.visible}'; expected binary; use score_samples")
         rng = self._generator(self._seed)
         with torch.no_grad():
