@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,10 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from deepforward import catalogue
 from deepforward.models.energy.units import BinaryUnits, GaussianUnits, SoftmaxUnits, Units, realised
-
-#: Objectives whose chance level is a negative log-likelihood: that of independent units.
-LIKELIHOODS = ("contrastive-divergence", "exact-likelihood", "up-down")
 
 
 class Span(NamedTuple):
@@ -25,6 +24,40 @@ class Span(NamedTuple):
 
     chance: float
     floor: float
+
+
+def is_likelihood(objective: str) -> bool:
+    """Whether an objective is about how likely its examples are: its metric says so, or it makes them values of visible units.
+
+    Args:
+        objective: Name of the objective's card, "" if none is known.
+    """
+    return objective != "" and (
+        catalogue.load("objectives", objective).metric.startswith("log_likelihood") or binarizing(objective, {}) is not None
+    )
+
+
+def binarizing(objective: str, options: Mapping[str, Any]) -> str | None:
+    """How an objective makes data values of the visible units, or None if it does not.
+
+    Args:
+        objective: Name of the objective's card.
+        options: Its keyword arguments.
+    """
+    option = inspect.signature(catalogue.load("objectives", objective)).parameters.get("binarize")
+    return None if option is None else str(options.get("binarize", option.default))
+
+
+def guess(objective: str) -> str:
+    """What a model knows that reaches the chance level of an objective, in words.
+
+    Args:
+        objective: Name of the objective's card, "" if none is known.
+    """
+    if is_likelihood(objective):
+        return "the rate of each unit"
+    classifies = not objective or catalogue.load("objectives", objective).metric == "accuracy"
+    return "class frequency" if classifies else "the mean"
 
 
 def chance_level(objective: str, options: Mapping[str, Any], targets: Tensor) -> float | None:
@@ -74,17 +107,23 @@ def likelihood_span(model: nn.Module, binarize: str, inputs: Tensor) -> Span | N
     Returns:
         Both in nats an example, or None where the visible units are of another kind.
     """
-    units = getattr(model, "visible_units", None) or next((m for m in model.modules() if isinstance(m, Units)), None)
-    values = inputs.flatten(1).double()
+    units, values = _visible_units(model), inputs.flatten(1).double()
+    size = getattr(model, "num_visible", None) or getattr(units, "size", None)
     if type(units) is GaussianUnits and not units.log_precision.requires_grad:
         constant = 0.5 * math.log(2 * math.pi) * values.shape[1]
         return Span(constant + 0.5 * float(values.var(0, correction=0).sum()), constant)
-    if not isinstance(units, (BinaryUnits, SoftmaxUnits)) or values.shape[1] != units.size:
+    if not isinstance(units, (BinaryUnits, SoftmaxUnits)) or values.shape[1] != size:
         return None
     if binarize == "threshold":
         values = realised(units, values, binarize, torch.Generator())  # nothing is drawn
     chance, noise = (_entropy(units, p).sum(1) for p in (values.mean(0, keepdim=True), values))
     return Span(float(chance.mean()), float(noise.mean()))
+
+
+def _visible_units(model: nn.Module) -> Units | None:
+    """The kind of the visible units; a Boltzmann machine holds them and the hidden ones as one layer of units of one kind."""
+    own = getattr(model, "data_units", None) or getattr(model, "visible_units", None)
+    return own or next((module for module in model.modules() if isinstance(module, Units)), None)
 
 
 def _entropy(units: BinaryUnits | SoftmaxUnits, p: Tensor) -> Tensor:

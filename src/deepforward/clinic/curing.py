@@ -43,7 +43,7 @@ class Cure:
         diagnosis: What is wrong with it.
         verdicts: All trials, in the order in which they were made; the last one of each budget is the control: the same recipe
             again from other seeds.
-        best: The proved prescription that removes most of the loss, or None.
+        best: The proved prescription that brings the most progress, or None.
         run: The full run under it, or None.
         after: Diagnosis of that run, or None.
     """
@@ -85,7 +85,8 @@ def cure(
 
     The prescriptions of all findings are tried alone, in short paired trials; if none is proved, pairs of them; if still none,
     the most promising over the full number of epochs. A cure must also beat a control, the unchanged recipe trained again from
-    other seeds, and hold when it is trained in full. Test data chooses nothing: trials compare training progress.
+    other seeds, and hold when it is trained in full. Test data chooses nothing: trials compare progress in training, or in the
+    likelihood of validation examples.
 
     Args:
         patient: A recipe, or a run that was trained already, or its folder.

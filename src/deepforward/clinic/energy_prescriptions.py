@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from deepforward import catalogue
@@ -29,21 +30,33 @@ _TEMPERATURES, _ACTIVITY = 10, 0.1
 _SMALL = 0.01
 
 
+#: What an option is that neither the recipe nor the signature of what it names has.
+_ABSENT = inspect.Parameter.empty
+
+
 def settled(name: str, recipe: Mapping[str, Any]) -> str:
-    """Why a prescription of this module would change nothing, as far as the recipe alone tells it; "" if it might."""
-    options = recipe.get("objective_options", {})
-    scale = recipe.get("model_options", {}).get("weight_scale", _SMALL)
-    decay, schedule = recipe.get("weight_decay") or 0.0, recipe.get("schedule") or "constant"
-    reasons = {
-        "parallel-tempering": (options.get("temperatures", 1) > 1, "the chains have several temperatures already"),
-        "centring": (options.get("centre", True), "the gradient is centred already"),
-        "sparsity-target": (options.get("sparsity") is not None, "the hidden units have a target of activity already"),
-        "weight-decay": (decay >= DECAY, f"the weights decay at {decay:g} already"),
-        "small-weights": (scale <= _SMALL, "the first weights are small already"),
-        "decaying-rate": (schedule != "constant", f"the rate decays already (schedule '{schedule}')"),
-    }
-    holds, reason = reasons.get(name, (False, ""))
-    return reason if holds else ""
+    """Why a prescription of this module would change nothing, as far as the recipe alone tells it; "" if it might.
+
+    An option that the recipe's objective or model does not have settles nothing: the prescription itself refuses then.
+    """
+    if name == "parallel-tempering":
+        count = _option(recipe, "objective", "temperatures")
+        return "the chains have several temperatures already" if count is not _ABSENT and count > 1 else ""
+    if name == "centring":
+        return "the gradient is centred already" if _option(recipe, "objective", "centre") is True else ""
+    if name == "sparsity-target":
+        target = _option(recipe, "objective", "sparsity")
+        return "" if target is _ABSENT or target is None else "the hidden units have a target of activity already"
+    if name == "small-weights":
+        scale = _option(recipe, "model", "weight_scale")
+        return f"the first weights are small already ({scale:g})" if scale is not _ABSENT and scale <= _SMALL else ""
+    if name == "weight-decay":
+        decay = recipe.get("weight_decay") or 0.0
+        return f"the weights decay at {decay:g} already" if decay >= DECAY else ""
+    if name == "decaying-rate":
+        schedule = recipe.get("schedule") or "constant"
+        return "" if schedule == "constant" else f"the rate decays already (schedule '{schedule}')"
+    return ""
 
 
 def slower_learning(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
@@ -96,7 +109,7 @@ def fewer_hidden_units(recipe: Recipe, evidence: Evidence, data: Dataset) -> Rec
 
     Source: Hinton 2012, A practical guide to training restricted Boltzmann machines, section 12.
     """
-    hidden = recipe.model_options.get("hidden", _default(recipe, "hidden"))
+    hidden = _required(recipe, "hidden")
     if isinstance(hidden, bool) or not isinstance(hidden, int) or hidden < 2:
         raise NoEffect(f"got hidden={hidden!r} for {recipe.model}; expected a number of hidden units above 1; choose another")
     return recipe.replace(model_options={**recipe.model_options, "hidden": math.ceil(_KEPT * hidden)})
@@ -107,7 +120,7 @@ def small_weights(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
 
     Source: Hinton 2012, A practical guide to training restricted Boltzmann machines, section 8.
     """
-    _default(recipe, "weight_scale")
+    _required(recipe, "weight_scale")
     return recipe.replace(model_options={**recipe.model_options, "weight_scale": _SMALL})
 
 
@@ -125,7 +138,8 @@ def more_sweeps(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
 
     Source: Tieleman 2008; Fischer and Igel 2010 (the bias of CD-k falls with k).
     """
-    return _with(recipe, steps=_DECADE * recipe.objective_options.get("steps", 1))
+    steps = _option(asdict(recipe), "objective", "steps")
+    return _with(recipe, steps=_DECADE if steps is _ABSENT else _DECADE * steps)
 
 
 def centring(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
@@ -153,13 +167,22 @@ def _with(recipe: Recipe, **options: Any) -> Recipe:
     return recipe.replace(objective_options={**recipe.objective_options, **options})
 
 
-def _default(recipe: Recipe, option: str) -> Any:
-    """The default of an option of the model."""
-    factory = catalogue.load("models", recipe.model) if ":" not in recipe.model else None
-    taken = inspect.signature(factory).parameters if factory is not None else {}
-    if option not in taken:
-        raise NoEffect(f"got {recipe.model}, which is known to have no option '{option}'; choose another prescription")
-    return taken[option].default
+def _option(recipe: Mapping[str, Any], of: str, name: str) -> Any:
+    """An option of the recipe's "objective" or "model", or its default, or `_ABSENT`; a stranger's defaults are not known."""
+    chosen, owner = recipe.get(f"{of}_options") or {}, recipe.get(of) or ""
+    if name in chosen:
+        return chosen[name]
+    if not owner or ":" in owner:
+        return _ABSENT
+    parameter = inspect.signature(catalogue.load(f"{of}s", owner)).parameters.get(name)
+    return _ABSENT if parameter is None else parameter.default
+
+
+def _required(recipe: Recipe, name: str) -> Any:
+    """An option that the model must have."""
+    if (value := _option(asdict(recipe), "model", name)) is _ABSENT:
+        raise NoEffect(f"got {recipe.model}, which is known to have no option '{name}'; choose another prescription")
+    return value
 
 
 def _rate(recipe: Recipe) -> float:

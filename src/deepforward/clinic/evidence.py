@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from deepforward import catalogue
-from deepforward.clinic.chance import LIKELIHOODS, Span, chance_level, likelihood_span
+from deepforward.clinic.chance import Span, binarizing, chance_level, is_likelihood, likelihood_span
 from deepforward.clinic.finding import Evidence
 from deepforward.data import Batch, Dataset, Scaling, load
 from deepforward.data.checks import check_labels
@@ -33,44 +33,62 @@ _SAMPLE = 1024
 _FITTED = 10_000
 
 
-def evidence_of(run: Run, twin: Evidence | None = None) -> Evidence:
-    """What a run left in its folder, finished or not."""
-    recipe, train = run.recipe, run.data.train
-    scaling = Scaling.fit(recipe.scaling or "none", train.inputs)
-    objective = catalogue.load("objectives", recipe.objective or "")
-    span = _span(run, scaling)
-    return Evidence(
+def evidence_of(run: Run, twin: Evidence | None = None, sibling: Evidence | None = None) -> Evidence:
+    """What a run left in its folder, finished or not.
+
+    Args:
+        run: The run.
+        twin: Evidence of its shallower twin, if that was trained.
+        sibling: Evidence of the same recipe from another seed: what the training split alone tells is taken from it.
+    """
+    objective = catalogue.load("objectives", run.recipe.objective or "")
+    return replace(
+        sibling or _of_the_data(run),
         readings=run.readings,
         history=run.history,
-        recipe=asdict(recipe),
+        recipe=asdict(run.recipe),
         descends=objective.descends,
+        reached=_reached(run, objective),
+        twin=twin,
+    )
+
+
+def _of_the_data(run: Run) -> Evidence:
+    """The numbers that depend on the training split and the recipe, and not on how the run went."""
+    recipe, train = run.recipe, run.data.train
+    scaling = Scaling.fit(recipe.scaling or "none", train.inputs)
+    span = _span(run, scaling)
+    return Evidence(
         chance=span.chance if span is not None else None,
         floor=span.floor if span is not None else 0.0,
-        reached=None if objective.descends else _reached(run, objective),
         input_scale=_scale(scaling(train.inputs[:_SAMPLE])),
-        twin=twin,
     )
 
 
 def _span(run: Run, scaling: Scaling) -> Span | None:
     """Chance level and floor of a run's objective, from its training split."""
-    recipe, train = run.recipe, run.data.train
-    if recipe.objective not in LIKELIHOODS:
-        chance = chance_level(recipe.objective or "", recipe.objective_options, train.targets)
+    recipe, train, objective = run.recipe, run.data.train, run.recipe.objective or ""
+    if not is_likelihood(objective):
+        chance = chance_level(objective, recipe.objective_options, train.targets)
         return None if chance is None else Span(chance, 0.0)
     with isolated(recipe.seed, torch.device("cpu")):
         model = build_model(recipe.model, recipe.model_options, run.data.shape, None)
     inputs = scaling(train.inputs[torch.linspace(0, len(train) - 1, min(len(train), _FITTED)).long()])
-    return likelihood_span(model, recipe.objective_options.get("binarize", "stochastic"), inputs)
+    return likelihood_span(model, binarizing(objective, recipe.objective_options) or "none", inputs)
 
 
 def _reached(run: Run, objective: type[Objective]) -> float | None:
-    """What the metric that an objective declares tells of a run that has ended, as a loss; of validation examples only."""
+    """Negative log-likelihood of the validation examples of a run that has ended, nats an example, or a bound from above.
+
+    None where the loss descends and tells by itself, or the objective's metric is no likelihood, which chance is not known of.
+    """
+    if objective.descends or not objective.metric.startswith("log_likelihood"):
+        return None
     if run.result.get("status") == "diverged":
         return math.nan
     names = (f"validation/{objective.metric}", f"validation/{objective.metric}_bound")
     found = next((run.metrics[name] for name in names if name in run.metrics), None)
-    return None if found is None else -found if objective.maximize else found
+    return None if found is None else -found
 
 
 def probe_module(

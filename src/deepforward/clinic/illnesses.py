@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ class Illness:
         cure: A prescription that cures it.
         placebo: A prescription that does not.
         needs_twin: Whether the rule compares with the shallower twin.
-        pairs: Pairs of runs that a trial needs: more where untreated runs differ much from seed to seed.
+        seeds: Seeds of the pairs of runs that a trial needs: more where untreated runs differ much from seed to seed, and none
+            that the recipe was tuned on.
     """
 
     recipe: Recipe
@@ -29,7 +30,7 @@ class Illness:
     cure: str
     placebo: str
     needs_twin: bool = False
-    pairs: int = 3
+    seeds: Sequence[int] = range(3)
 
 
 def _digits(model: str = "perceptron", *, learning_rate: float = 0.05, batch_size: int = 128, **options: Any) -> Recipe:
@@ -97,7 +98,7 @@ ILLNESSES: Mapping[str, Illness] = {
         cure="residual-connections",
         placebo="gradient-clipping",
         needs_twin=True,
-        pairs=5,
+        seeds=range(5),
     ),
     "no-progress": Illness(
         _digits(depth=3, learning_rate=1e-5, batch_size=32),
@@ -121,19 +122,20 @@ ILLNESSES: Mapping[str, Illness] = {
         _machine(learning_rate=5.0, validation=0.3, objective_options={"centre": False}),
         "a gradient that is not centred: it first moves the hidden biases, so far that no unit is ever on again",
         cure="centring",
-        placebo="more-sweeps",
+        placebo="fewer-hidden-units",
     ),
     "overfitting": Illness(
         _machine("bars-and-stripes?n=600&noise=0.06", hidden=16, epochs=80, batch_size=10, learning_rate=4.0, validation=0.8),
         "ninety noisy examples gone through eighty times at a high rate, until their noise is known by heart",
         cure="weight-decay",
         placebo="sparsity-target",
+        seeds=range(6, 9),
     ),
     "unstable-learning": Illness(
         _machine(learning_rate=20.0, validation=0.3, objective_options={"persistent": True}),
         "steps so long that all chains run after each change of the weights together",
         cure="slower-learning",
-        placebo="more-sweeps",
+        placebo="fewer-hidden-units",
     ),
 }
 

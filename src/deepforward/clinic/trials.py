@@ -35,7 +35,8 @@ class Verdict:
         outcome: `cured`: the rule is silent on every seed and the whole interval is above `WORTHWHILE`. `harmful`: the whole
             interval is below -`WORTHWHILE`. `no effect`: it is below `WORTHWHILE` otherwise. Else `inconclusive`.
         seeds: Seeds of the pairs.
-        before: Progress of each untreated run (share of the chance loss removed in training, in [0, 1]).
+        before: Progress of each untreated run (share of what there is to learn that was learnt, in [0, 1]: of the chance loss,
+            in training; or of likelihood, from independent units to the floor, of validation examples).
         after: Progress of each treated run.
         silent: On how many seeds the rule was silent after the treatment.
         interval: 95% Student interval of the mean paired difference.
@@ -76,7 +77,7 @@ class Verdict:
         before, after = (f"{np.mean(values):.1%}" for values in (self.before, self.after))
         low, high = self.interval
         return (
-            f"{self.prescription}: {self.outcome} (chance loss removed {before} -> {after}, difference {self.difference:+.1%}, "
+            f"{self.prescription}: {self.outcome} (progress {before} -> {after}, difference {self.difference:+.1%}, "
             f"95% interval {low:+.1%} to {high:+.1%}, {len(self.seeds)} seeds, {self.epochs} epochs)"
         )
 
@@ -93,7 +94,7 @@ def trial(
     untreated: Sequence[Evidence] | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Verdict:
-    """Train with and without a prescription from the same seeds and hold the training progress against each other.
+    """Train with and without a prescription from the same seeds and hold the progress against each other.
 
     Args:
         recipe: The ill recipe; its own seed is replaced by `seeds`.
@@ -138,19 +139,20 @@ def attempts(
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Evidence]:
     """Train the recipe once from each seed and keep only the evidence; a run that diverges is evidence too."""
-    gathered = []
+    gathered: list[Evidence] = []
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            evidence = evidence_of(fit_anyway(recipe.replace(seed=seed), Path(folder) / "run", data, quiet=True), twin)
+            run = fit_anyway(recipe.replace(seed=seed), Path(folder) / "run", data, quiet=True)
+            evidence = evidence_of(run, twin, sibling=gathered[0] if gathered else None)
         gathered.append(evidence)
-        progress(f"{title}, seed {seed}: {_progress(evidence):.1%} of the chance loss removed in {recipe.epochs} epochs")
+        progress(f"{title}, seed {seed}: {_progress(evidence):.1%} of what there is to learn was learnt in {recipe.epochs} epochs")
     return gathered
 
 
-def fit_anyway(recipe: Recipe, out: Path | None, data: Dataset, *, quiet: bool) -> Run:
-    """`fit`, but a run whose loss stops being finite is returned like any other."""
+def fit_anyway(recipe: Recipe, out: Path | None, data: Dataset, **options: Any) -> Run:
+    """`fit` with its other options, but a run whose loss stops being finite is returned like any other."""
     try:
-        return fit(recipe, out, quiet=quiet, data=data)
+        return fit(recipe, out, data=data, **options)
     except Diverged as error:
         if error.folder is None:
             raise

@@ -16,8 +16,10 @@ STILL = 0.2
 #: Distance between chains, in units of that between examples, below which they are all in one place.
 ALIKE = 0.5
 
-#: The same share, above which chains are carried along together. Chains of a model that stands still cannot exceed 1: two
-#: states of one chain are at most as far apart as two that have nothing to do with each other.
+#: The same share, above which chains run together. Of a reversible chain that has settled in a model that stands still at most
+#: 1 is to be expected: given the state halfway, the states before and after are two independent draws of one distribution, and
+#: two such draws are in the mean no farther apart than two of the mixture of all those distributions, which is what chains are.
+#: Chains that have not settled, such as those that converge to one place, may read far more.
 CARRIED = 1.25
 
 #: Share of the hidden units that are dead or always on in an ill layer: most of them.
@@ -60,7 +62,10 @@ def stuck_chains(evidence: Evidence) -> list[Finding]:
 
 
 def idle_units(evidence: Evidence) -> list[Finding]:
-    """Most hidden units are off for nearly every training example, or on for nearly every one, late in training.
+    """Most hidden units have a mean activity below 0.01, or one above 0.99, over training examples, late in training.
+
+    The mean is that of the probability of being on, over the first examples of the training split that the objective watches,
+    at most 500.
 
     Source: Hinton 2012, A practical guide to training restricted Boltzmann machines, sections 8 and 11; Melchior, Fischer,
     Wiskott 2016 (centring).
@@ -73,8 +78,8 @@ def idle_units(evidence: Evidence) -> list[Finding]:
             rule="idle-units",
             layer="",
             severity=_severity(evidence, min(1.0, dead + always_on)),
-            cause=f"{dead:.0%} of the hidden units are on for fewer than 1% of the training examples and {always_on:.0%} for "
-            "more than 99%: they tell examples apart no more than a constant does",
+            cause=f"{dead:.0%} of the hidden units are on with a mean probability below 1% and {always_on:.0%} above 99%, over "
+            "at most 500 training examples: they hardly tell examples apart",
             evidence={"dead": dead, "always_on": always_on},
             source="Hinton 2012, sections 8 and 11; Melchior, Fischer, Wiskott 2016",
             prescriptions=("centring", "small-weights", "sparsity-target", "slower-learning"),
@@ -116,8 +121,9 @@ def overfitting(evidence: Evidence) -> list[Finding]:
 def unstable_learning(evidence: Evidence) -> list[Finding]:
     """Late in training the steps are longer than samples can follow.
 
-    Either persistent chains move farther in 20 sweeps than they are apart, which chains of a model that stands still cannot:
-    they are carried along by the weights. Or each unit given all others is foretold worse than from its rate alone.
+    Either persistent chains move farther in 20 sweeps than they are apart, which those that have settled in a model that stands
+    still do not in the mean (see `CARRIED`): they run together to where the weights have moved. Or each unit given all others
+    is foretold worse than from its rate alone.
 
     Source: Hinton 2012, A practical guide to training restricted Boltzmann machines, section 7; Tieleman and Hinton 2009, Using
     fast weights to improve persistent contrastive divergence.
@@ -127,7 +133,7 @@ def unstable_learning(evidence: Evidence) -> list[Finding]:
     mixing, told = _late(evidence, "chains/mixing"), _late(evidence, "validation/pseudo_log_likelihood")
     numbers: Mapping[str, float]
     if mixing is not None and mixing > CARRIED and _persistent(evidence):
-        cause = f"the chains move in 20 sweeps {mixing:.3g} times the distance between them: the weights carry them along"
+        cause = f"the chains move in 20 sweeps {mixing:.3g} times the distance between them: they run after the weights together"
         severity, numbers = min(1.0, mixing - 1.0), {"mixing": mixing}
     elif told is not None and evidence.chance and evidence.span and -told - evidence.chance > JUMP * evidence.span:
         cause = (

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from deepforward.clinic.chance import guess
 from deepforward.clinic.finding import Evidence, Finding
 
 #: Progress above which nothing about a run calls for a cure.
@@ -20,9 +21,6 @@ EARLY_STEPS, FLAT_EPOCHS = 100, 3
 
 #: Shares of the chance loss: a fall from one epoch to the next below which the loss stands still, and a rise that is a jump.
 FLAT, JUMP = 0.01, 0.25
-
-#: What guessing is called where it is not the class frequency that is guessed.
-GUESSES = {"squared-error": "the mean", "exact-likelihood": "the rate of each unit"}
 
 #: Update of the weights, in units of their size, that is lost in the rounding of float32.
 LOST = 1e-7
@@ -112,8 +110,8 @@ def _at_chance(evidence: Evidence) -> Sight | None:
     stands_still = len(history) >= FLAT_EPOCHS and history[-2].get("train/loss", loss) - loss < FLAT * evidence.chance
     if history[-1].get("step", 0) < EARLY_STEPS and not stands_still:
         return None
-    guess = GUESSES.get(evidence.recipe.get("objective", ""), "class frequency")
-    cause = f"the training loss is {loss:.3g} after {len(history)} epochs; guessing by {guess} gives {evidence.chance:.3g}"
+    guessed = guess(evidence.recipe.get("objective", ""))
+    cause = f"the training loss is {loss:.3g} after {len(history)} epochs; guessing by {guessed} gives {evidence.chance:.3g}"
     first = ("standardise-data", "learning-rate") if unscaled(evidence) else ("learning-rate", "standardise-data")
     numbers = {"progress": progress, "loss": loss, "chance": evidence.chance}
     return cause, numbers, (*first, "batch-normalization", "activation-swap")
