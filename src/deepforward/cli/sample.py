@@ -25,7 +25,7 @@ def command(
     from deepforward.engine import Run, exports
 
     opened = Run.open(run)
-    paths = exports.places(out or run, "completions" if given else "samples", (".png", ".npz"))
+    paths = exports.output_paths(out or run, "completions" if given else "samples", (".png", ".npz"))
     if given is None:
         written = exports.write_samples(paths, opened.sample(count, steps, seed), opened.data)
     else:

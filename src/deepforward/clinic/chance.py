@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deepforward import catalogue
-from deepforward.models.energy.units import BinaryUnits, GaussianUnits, SoftmaxUnits, Units, realised
+from deepforward.models.energy.units import BinaryUnits, GaussianUnits, SoftmaxUnits, Units
 
 
 class Span(NamedTuple):
@@ -115,7 +115,7 @@ def likelihood_span(model: nn.Module, binarize: str, inputs: Tensor) -> Span | N
     if not isinstance(units, (BinaryUnits, SoftmaxUnits)) or values.shape[1] != size:
         return None
     if binarize == "threshold":
-        values = realised(units, values, binarize, torch.Generator())  # nothing is drawn
+        values = units.realised(values, binarize, torch.Generator())  # nothing is drawn
     chance, noise = (_entropy(units, p).sum(1) for p in (values.mean(0, keepdim=True), values))
     return Span(float(chance.mean()), float(noise.mean()))
 

@@ -39,24 +39,22 @@ def settled(name: str, recipe: Mapping[str, Any]) -> str:
 
     An option that the recipe's objective or model does not have settles nothing: the prescription itself refuses then.
     """
-    if name == "parallel-tempering":
-        count = _option(recipe, "objective", "temperatures")
-        return "the chains have several temperatures already" if count is not _ABSENT and count > 1 else ""
-    if name == "centring":
-        return "the gradient is centred already" if _option(recipe, "objective", "centre") is True else ""
-    if name == "sparsity-target":
-        target = _option(recipe, "objective", "sparsity")
-        return "" if target is _ABSENT or target is None else "the hidden units have a target of activity already"
-    if name == "small-weights":
-        scale = _option(recipe, "model", "weight_scale")
-        return f"the first weights are small already ({scale:g})" if scale is not _ABSENT and scale <= _SMALL else ""
-    if name == "weight-decay":
-        decay = recipe.get("weight_decay") or 0.0
-        return f"the weights decay at {decay:g} already" if decay >= DECAY else ""
-    if name == "decaying-rate":
-        schedule = recipe.get("schedule") or "constant"
-        return "" if schedule == "constant" else f"the rate decays already (schedule '{schedule}')"
-    return ""
+    temperatures, target = (_option(recipe, "objective", option) for option in ("temperatures", "sparsity"))
+    scale, decay = _option(recipe, "model", "weight_scale"), recipe.get("weight_decay") or 0.0
+    schedule = recipe.get("schedule") or "constant"
+    reasons = {
+        "parallel-tempering": (
+            temperatures is not _ABSENT and temperatures > 1,
+            "the chains have several temperatures already",
+        ),
+        "centring": (_option(recipe, "objective", "centre") is True, "the gradient is centred already"),
+        "sparsity-target": (target not in (_ABSENT, None), "the hidden units have a target of activity already"),
+        "weight-decay": (decay >= DECAY, f"the weights decay at {decay:g} already"),
+        "small-weights": (scale is not _ABSENT and scale <= _SMALL, f"the first weights are small already ({scale})"),
+        "decaying-rate": (schedule != "constant", f"the rate decays already (schedule '{schedule}')"),
+    }
+    holds, reason = reasons.get(name, (False, ""))
+    return reason if holds else ""
 
 
 def slower_learning(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:

@@ -145,7 +145,7 @@ def attempts(
             run = fit_anyway(recipe.replace(seed=seed), Path(folder) / "run", data, quiet=True)
             evidence = evidence_of(run, twin, sibling=gathered[0] if gathered else None)
         gathered.append(evidence)
-        progress(f"{title}, seed {seed}: {_progress(evidence):.1%} of what there is to learn was learnt in {recipe.epochs} epochs")
+        progress(f"{title}, seed {seed}: progress {_progress(evidence):.1%} in {recipe.epochs} epochs")
     return gathered
 
 

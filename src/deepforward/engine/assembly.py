@@ -268,8 +268,8 @@ def check_shapes(model: nn.Module, example: Tensor, num_outputs: int | None) -> 
             module.training = training
     if num_outputs is None:
         if not isinstance(output, Tensor) or output.shape[:1] != (len(example),):
-            got = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-            raise ShapeError(f"model gives {got} for {len(example)} examples; expected a tensor with a row for each")
+            given = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+            raise ShapeError(f"model gives {given} for {len(example)} examples; expected a tensor with a row for each")
     elif not isinstance(output, Tensor) or output.shape != (len(example), num_outputs):
         got = tuple(output.shape[1:]) if isinstance(output, Tensor) else type(output).__name__
         raise ShapeError(f"model gives {got} for each example; expected ({num_outputs},) for this data and objective")

@@ -64,7 +64,7 @@ def snapshot(parts: Parts) -> dict[str, Tensor]:
 
 
 def portrait(parts: Parts, most: int) -> dict[str, Tensor]:
-    """What the objective shows of the trained model, by name; in full precision, from at most `most` examples of train and test each."""
+    """What the objective shows of the trained model, by name; in full precision, from at most `most` examples a split."""
     if type(parts.objective).portrait is Objective.portrait:
         return {}
     splits = {"train": parts.train.spread(most), "test": parts.data.test.spread(most)}

@@ -41,10 +41,6 @@ def output_paths(out: Path, name: str, suffixes: tuple[str, ...]) -> list[Path]:
     return [out]
 
 
-#: The former name, which `cli.sample` asks for.
-places = output_paths
-
-
 def write_samples(paths: list[Path], samples: Tensor, data: Dataset) -> list[Path]:
     """New examples as `samples` of an .npz file, and as a .png picture; returns the paths written (see `write_completions`)."""
     columns = max(round(len(samples) ** 0.5), 1)

@@ -114,7 +114,7 @@ class EnergyEstimator(Estimator):
 
     def _go_on(self, inputs: Tensor) -> None:
         self.model_.check(self._scaled(inputs), "X")
-        self._annealed = None
+        self._annealed: Annealed | None = None
         parts = replace(self._parts, train=Split(inputs, torch.zeros(len(inputs))))
         stepper = Stepper(parts, self._rng)
         stepper.set_rate(self._stages()[-1].get("learning_rate", python_number(self.learning_rate)))
@@ -291,7 +291,7 @@ class EnergyEstimator(Estimator):
         later = seed_of(self._seed)
         self._order = stream(later, "order")
         self._rng = stream(later, "objective", parts.arithmetic.device.type)
-        self._annealed: Annealed | None = None
+        self._annealed = None
 
     def _visible(self, X: Any) -> Tensor:
         """New data as values of the visible units.

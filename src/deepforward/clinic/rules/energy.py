@@ -133,7 +133,7 @@ def unstable_learning(evidence: Evidence) -> list[Finding]:
     mixing, told = _late(evidence, "chains/mixing"), _late(evidence, "validation/pseudo_log_likelihood")
     numbers: Mapping[str, float]
     if mixing is not None and mixing > CARRIED and _persistent(evidence):
-        cause = f"the chains move in 20 sweeps {mixing:.3g} times the distance between them: they run after the weights together"
+        cause = f"the chains move in 20 sweeps {mixing:.3g} times the distance between them: all run after the weights"
         severity, numbers = min(1.0, mixing - 1.0), {"mixing": mixing}
     elif told is not None and evidence.chance and evidence.span and -told - evidence.chance > JUMP * evidence.span:
         cause = (

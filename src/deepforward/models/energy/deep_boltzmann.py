@@ -394,9 +394,9 @@ class DeepBoltzmannMachine(EnergyModel):
 def pretraining(recipe: Any) -> tuple[dict[str, Any], ...]:
     """Nothing where joint training is centred; else greedy training of one layer after another, with copies of inner ones.
 
-    A machine of many layers that learns from small weights in raw coordinates ends with dead upper layers, for which Salakhutdinov
-    and Hinton begin it with the weights of greedy stages. Centred, it does not, and goes further without them: on MNIST the bound
-    after 3 epochs was -94 nats without and -107 at best with them.
+    A machine of many layers that learns from small weights in raw coordinates ends with dead upper layers, for which
+    Salakhutdinov and Hinton begin it with the weights of greedy stages. Centred, it does not, and goes further without them: on
+    MNIST the bound after 3 epochs was -94 nats without and -107 at best with them.
 
     Args:
         recipe: A complete recipe of a deep Boltzmann machine.

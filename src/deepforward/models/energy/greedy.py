@@ -28,7 +28,7 @@ def greedy_stages(
         ais_chains: Chains that measure the likelihood of the whole when the last layer is trained; 0: none.
 
     Returns:
-        Objective, its options and all that concerns the descent: what `engine.Recipe.pretraining` takes, from the lowest layer up.
+        What `engine.Recipe.pretraining` takes, from the lowest layer up.
     """
     options: list[dict[str, Any]] = [
         {"layer": layer, "ais_chains": ais_chains if layer + 1 == layers else 0} for layer in range(layers)

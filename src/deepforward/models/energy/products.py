@@ -89,8 +89,9 @@ def gap_of_moments(data: State, chains: State, offsets: State | None = None) -> 
         stacked = stacked - below.to(kind)
     gap = product(stacked.t(), torch.cat((dreaming.to(kind), upper.to(kind) * (-rows / len(upper)))))
     weight = gap * torch.full((1,), 1 / rows, dtype=wide, device=gap.device)  # a vector, so that one pass also widens
-    turns = [torch.zeros_like(values) for values in means] if offsets is None else [product(weight, above), product(below, weight)]
-    return MomentGap(weight, *means, *turns)
+    if offsets is None:
+        return MomentGap(weight, *means, *(torch.zeros_like(values) for values in means))
+    return MomentGap(weight, *means, product(weight, above), product(below, weight))
 
 
 def fire(

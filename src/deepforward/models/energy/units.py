@@ -447,8 +447,3 @@ def hidden_units(kind: str, size: int) -> Units:
     if kind not in HIDDEN:
         raise UnknownName("kind of hidden units", kind, HIDDEN)
     return BinaryUnits(size) if kind == "binary" else RectifiedUnits(size)
-
-
-def realised(units: Units, data: Float[Tensor, "rows units"], how: str, rng: torch.Generator) -> Float[Tensor, "rows units"]:
-    """The method of that name of `units`."""
-    return units.realised(data, how, rng)
