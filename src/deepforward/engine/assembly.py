@@ -51,8 +51,13 @@ class Parts:
 
     def batch(self, split: Split, indices: Tensor | slice = slice(None)) -> Batch:
         """Scaled examples of `split`, all or some, on the device."""
-        inputs = split.inputs[indices].to(self.arithmetic.device, non_blocking=True)
-        targets = split.targets[indices].to(self.arithmetic.device, non_blocking=True)
+        inputs, targets = (
+            # On a CPU ten times as fast as indexing with a tensor where values are bytes.
+            values.index_select(0, indices) if isinstance(indices, Tensor) else values[indices]
+            for values in (split.inputs, split.targets)
+        )
+        inputs = inputs.to(self.arithmetic.device, non_blocking=True)
+        targets = targets.to(self.arithmetic.device, non_blocking=True)
         return Batch(self.arithmetic.place(self.scaling(inputs)), targets)
 
 
