@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,9 @@ from deepforward import report
 from deepforward.data import Dataset
 from deepforward.engine import checkpoint
 from deepforward.engine.assembly import Parts
+from deepforward.engine.command import command_of
 from deepforward.engine.evaluation import portrait
 from deepforward.engine.pixels import is_image, pixels
-from deepforward.engine.recipe import Recipe
 from deepforward.engine.run import Run
 from deepforward.report import RunRecord
 
@@ -37,7 +35,7 @@ def record_of(run: Run) -> RunRecord:
     before = run.folder / result.get("untreated", "nowhere")
     return RunRecord(
         recipe=vars(run.recipe),
-        command=_command(run.recipe),
+        command=command_of(run.recipe, regression=not run.data.classes),
         status=result.get("status", "not finished"),
         versions=result.get("versions", {}) | result.get("arithmetic", {}),
         metrics=run.metrics,
@@ -53,20 +51,6 @@ def record_of(run: Run) -> RunRecord:
         **_pictures_of_data(run.data),
         **(_pictures_of_model(run) if checkpoint.exists(run.folder / "checkpoints", "newest") else {}),
     )
-
-
-def _command(recipe: Recipe) -> str:
-    """The command that trains the same again: only what differs from the model's own recipe."""
-    usual = Recipe(model=recipe.model, objective=recipe.objective).complete()
-    changed = {name: getattr(recipe, name) for name in usual.differences(recipe) if name not in ("data", "epochs", "seed")}
-    words = ["deepforward", "train", recipe.model]
-    words += ["--data", recipe.data, "--epochs", str(recipe.epochs), "--seed", str(recipe.seed)]
-    for field, value in changed.items():
-        group = field.removesuffix("_options")
-        prefix = f"{group}." if group not in (field, "model") else ""
-        for key, chosen in (value if group != field else {field: value}).items():
-            words += ["--set", f"{prefix}{key}={chosen if isinstance(chosen, str) else json.dumps(chosen)}"]
-    return shlex.join(words)
 
 
 def _facts(data: Dataset) -> dict[str, Any]:
