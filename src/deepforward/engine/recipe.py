@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deepforward import catalogue
-from deepforward.errors import InvalidOption, RunMismatch
+from deepforward.errors import InvalidOption, RunMismatch, first_line
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 SCHEDULES = ("constant", "cosine", "linear", "one-cycle", "step")
@@ -212,7 +212,7 @@ class Recipe:
                 values["pretraining"] = tuple(values["pretraining"])
             return cls(**values)
         except (ValueError, TypeError) as error:
-            raise RunMismatch(f"recipe.json cannot be read: {str(error).splitlines()[0]}; give another folder") from error
+            raise RunMismatch(f"recipe.json cannot be read: {first_line(error)}; give another folder") from error
 
     def differences(self, other: Recipe) -> list[str]:
         """Names of the fields in which two recipes differ."""

@@ -119,21 +119,21 @@ def _portrait(parts: Parts) -> dict[str, np.ndarray]:
         if tuple(values.shape[-len(shape) :]) != shape:
             drawn[name] = values.cpu().numpy()
         elif is_image(shape):
-            drawn[name] = _unscaled(parts, values)
+            drawn[name] = _as_pictures(parts, values)
     return drawn
 
 
 def _snapshots(run: Run, parts: Parts) -> dict[int, dict[str, np.ndarray]]:
     shape = run.data.shape
     return {
-        epoch: {name: _unscaled(parts, x) for name, x in shown.items() if x.shape[1:] == shape and is_image(shape)}
+        epoch: {name: _as_pictures(parts, x) for name, x in shown.items() if x.shape[1:] == shape and is_image(shape)}
         for epoch, shown in run.snapshots.items()
     }
 
 
-def _unscaled(parts: Parts, values: Tensor) -> np.ndarray:
+def _as_pictures(parts: Parts, values: Tensor) -> np.ndarray:
     """Scaled images (..., *shape) as pictures, black and white standing for the ends of the data's range."""
-    images = parts.scaling.inverse(values.reshape(-1, *parts.data.shape)).cpu()
+    images = parts.unscaled(values.reshape(-1, *parts.data.shape))
     return pixels(images, like=parts.data.train.inputs).reshape(values.shape)
 
 

@@ -30,7 +30,7 @@ from deepforward.engine.standing import Standing, module_tensors
 from deepforward.engine.standing import load as load_standing
 from deepforward.engine.standing import save as save_standing
 from deepforward.engine.step import Stepper
-from deepforward.errors import DeepforwardError, Diverged, InvalidModel, InvalidOption
+from deepforward.errors import DeepforwardError, Diverged, InvalidModel, InvalidOption, first_line
 from deepforward.files import write_whole
 from deepforward.instruments import Probe, Readings
 
@@ -235,10 +235,8 @@ class Training:
         except DeepforwardError:
             raise
         except Exception as error:
-            said = (str(error).splitlines() or [""])[0]
-            raise InvalidModel(
-                f"training step {step} of '{recipe.model}' raised {type(error).__name__}: {said}; mend it"
-            ) from error
+            said = f"{type(error).__name__}: {first_line(error)}"
+            raise InvalidModel(f"training step {step} of '{recipe.model}' raised {said}; mend it") from error
         norm = log.pop("gradient_norm", None)
         if norm is not None and look:
             standing.norms.append(float(norm))
