@@ -16,7 +16,9 @@ OWN = (
 def test_a_factory_is_given_what_it_takes_by_name(tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     assert build_model(f"{tmp_path}/own.py:machine", {"size": 5}, (6,), 2).weight.shape == (6, 7)
-    with pytest.raises(InvalidOption, match=r"unexpected keyword argument 'side'; it takes \(input_shape, num_outputs, size=4\)"):
+    with pytest.raises(
+        InvalidOption, match=r"unexpected keyword argument 'side'; it takes \(input_shape, num_outputs, size=4\)"
+    ):
         build_model(f"{tmp_path}/own.py:machine", {"side": 5}, (6,), 2)
 
 
