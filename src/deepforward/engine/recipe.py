@@ -102,6 +102,9 @@ class Recipe:
     split_seed: int | None = None
 
     def __post_init__(self) -> None:
+        for known in dataclasses.fields(self):
+            if getattr(self, known.name) is None and known.default is not None:
+                raise InvalidOption(f"{known.name} is None; expected a value, since nothing else fills it; leave it out")
         check_fields(vars(self))
 
     def replace(self, **changes: Any) -> Recipe:
