@@ -1,4 +1,4 @@
-"""Every exception and warning class of deepforward.
+"""Every exception and warning class of deepforward, and how an error of others is quoted.
 
 A leaf derives from `DeepforwardError` and from the builtin that a caller would naturally catch. A message is one line made of
 three parts: what was got, what was expected, what to do. The command line prints that line and exits with code 2.
@@ -96,3 +96,8 @@ class DeepforwardWarning(UserWarning):
 
 class ProbeWarning(DeepforwardWarning):
     """An instrument cannot see everything it was asked to see."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of others says, as a part of a message of one line; its class, where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -22,8 +22,10 @@ _ADVICE = {
 def write_whole(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a reader, or a crash, sees the old file or the new one, never a part.
 
+    On return the new one is on the disk, also where the machine itself crashes: what is written next comes after it.
+
     Raises:
-        WriteFailed: The disk is full or the path cannot be written; the old file is intact.
+        WriteFailed: The disk is full or the path cannot be written; the file that is there is whole.
     """
     temporary = None
     try:
@@ -36,9 +38,24 @@ def write_whole(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
         advice = _ADVICE.get(error.errno or 0, "give another path")
         raise WriteFailed(f"{path} could not be written ({error.strerror}); {advice}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the names of the files in a folder on the disk, where the system knows of that."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # what file systems say that have nothing to sync in a folder
+            raise
+    finally:
+        os.close(descriptor)

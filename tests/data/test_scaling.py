@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.torch import load, save
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from torch.overrides import TorchFunctionMode
 
 from deepforward.data import Scaling, scaling
 from deepforward.errors import InvalidData, InvalidOption, ShapeError, UnknownName
@@ -74,6 +77,62 @@ def test_a_constant_feature_stays_constant_and_small(spec, value):
 def test_none_changes_the_type_only():
     images = torch.arange(32, dtype=torch.uint8).reshape(2, 1, 4, 4)
     assert torch.equal(Scaling.fit("none", images)(images), images.float())
+
+
+class Names(TorchFunctionMode):
+    """The names of the functions that are called in the block."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+def bits(values):
+    return values.view(torch.int64 if values.dtype == torch.float64 else torch.int32)
+
+
+@pytest.mark.parametrize("spec", [*_KINDS, "min-max?high=255"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        torch.tensor([[0, 255], [0, 255], [7, 0]], dtype=torch.uint8),
+        torch.tensor([[0.0, 1.0], [1.0, -0.0], [0.25, 0.0]]),  # min-max leaves it as it is
+        torch.tensor([[-0.0, -0.0], [1.0, -0.0]]),  # its shift is -0
+        torch.tensor([[2.0, 3.0], [3.0, 2.5]], dtype=torch.float64),  # its range is 1
+        torch.tensor([[1.0, 3.0], [5.0, 2.0]]),
+    ],
+    ids=["bytes", "unit", "negative zero", "range 1", "neither"],
+)
+def test_steps_that_change_nothing_are_left_out_with_the_same_bits(spec, values):
+    def plain(ours):
+        dtype = values.dtype if values.is_floating_point() else torch.float32
+        scaled = (values.to(dtype) - ours.shift.to(dtype)) / ours.spread.to(dtype)
+        return scaled.sigmoid() if spec.startswith("softmax") else scaled
+
+    ours, before = Scaling.fit(spec, values), values.clone()
+    again = copy.deepcopy(Scaling(spec, (2,)))
+    again.load_state_dict(ours.state_dict())
+    for scaling_ in (ours, again, copy.deepcopy(ours)):
+        scaled = scaling_(values)
+        assert torch.equal(bits(scaled), bits(plain(scaling_)))
+        scaled.zero_()
+        assert torch.equal(values, before)  # a layer may work in place on what it is given
+
+
+def test_only_the_steps_that_are_needed_are_taken():
+    bytes_ = torch.tensor([[0], [255]], dtype=torch.uint8)
+    taken = {}
+    for spec in ("none", "min-max", "min-max?low=-1&high=254", "standardise"):
+        ours = Scaling.fit(spec, bytes_)
+        with Names() as seen:
+            ours(bytes_)
+        taken[spec] = [name for name in seen.names if name in ("sub_", "div_")]
+    expected = {"none": [], "min-max": ["div_"], "min-max?low=-1&high=254": ["sub_"], "standardise": ["sub_", "div_"]}
+    assert taken == expected
 
 
 def test_softmax_scaling_is_a_logistic_close_to_its_line():

@@ -73,7 +73,7 @@ def test_an_index_cannot_name_a_file_outside_its_folder(tmp_path):
         checkpoint.load(tmp_path / "run", "newest")
 
 
-@pytest.mark.parametrize("failing", [1, 2])
+@pytest.mark.parametrize("failing", [1, 2, 3])  # the tensors, their name in the folder, the plain values
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch, failing):
     checkpoint.save(tmp_path, "newest", TENSORS, PLAIN)
     calls = iter(range(1, 10))

@@ -57,7 +57,7 @@ def test_the_loss_in_the_history_is_that_of_a_plain_loop(tmp_path):
     run = fit(recipe, tmp_path / "run", quiet=True)
     data = load("digits")
     from deepforward.data import Scaling
-    from deepforward.engine.assembly import build_model
+    from deepforward.engine.building import build_model
     from deepforward.engine.randomness import isolated, stream
 
     inputs, targets = Scaling.fit("standardise", data.train.inputs)(data.train.inputs), data.train.targets

@@ -55,6 +55,12 @@ def test_values_out_of_range_are_refused_in_one_line_that_names_the_field(field,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("field", ["seed", "alterations", "model_options"])
+def test_nothing_is_no_value_of_a_field_that_nothing_fills(field, unchecked):
+    with unchecked(), pytest.raises(InvalidOption, match=f"^{field} is None; expected a value"):
+        Recipe(model="perceptron", **{field: None})
+
+
 def test_unknown_names_offer_neighbours():
     with pytest.raises(UnknownName, match="did you mean perceptron"):
         Recipe(model="perceptro").complete()

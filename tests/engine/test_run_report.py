@@ -6,6 +6,8 @@ import torch
 
 from deepforward.data import load
 from deepforward.engine import Recipe, fit
+from deepforward.engine import run as run_module
+from deepforward.engine.assembly import assemble
 from deepforward.engine.pixels import pixels
 from deepforward.engine.run_report import record_of
 
@@ -47,6 +49,45 @@ def test_receptive_fields_come_by_falling_norm(rbm):
     assert (np.diff(norms) <= 1e-6).all()
     columns = rbm.model().weight.detach().t().numpy()
     assert any((filters[0].ravel() == column).all() for column in columns)
+
+
+@pytest.mark.parametrize("of", ["deep-belief-network", "deep-belief-classifier", "deep-boltzmann-machine"])
+def test_those_of_a_stack_are_of_its_lowest_machine(tmp_path, of):
+    stages = () if of.endswith("machine") else ({"epochs": 1},)
+    options = {"model_options": {"hidden": [12, 64]}, "pretraining": stages, "epochs": 1}
+    if of != "deep-belief-classifier":
+        options |= {"objective_options": QUICK}
+    run = fit(Recipe(model=of, **options), tmp_path / "run", quiet=True)
+    model = run.model()
+    lowest = (model.weights[0] if of.endswith("machine") else model.stack[0].weight).detach()
+    order = lowest.norm(dim=0).argsort(descending=True, stable=True)
+    assert (record_of(run).filters == lowest.t()[order].reshape(12, 1, 8, 8).numpy()).all()
+
+
+def test_a_perceptron_that_began_as_a_machine_shows_its_own(tmp_path):
+    recipe = Recipe(model="deep-boltzmann-classifier", model_options={"hidden": [12, 64]}, pretraining=(), epochs=1)
+    run = fit(recipe, tmp_path / "run", quiet=True)
+    assert (record_of(run).filters == run.model().layers[0].weight.detach().reshape(12, 1, 8, 8).numpy()).all()
+
+
+def test_those_of_a_convolutional_machine_are_its_kernels(tmp_path):
+    recipe = Recipe(
+        model="convolutional-rbm", model_options={"maps": 6, "kernel": 3}, epochs=1, objective_options={"ais_chains": 0}
+    )
+    run = fit(recipe, tmp_path / "run", quiet=True)
+    filters, kernels = record_of(run).filters, run.model().weight.detach()
+    assert filters.shape == (6, 1, 3, 3)
+    assert (filters == kernels[kernels.flatten(1).norm(dim=1).argsort(descending=True, stable=True)].numpy()).all()
+    assert "Receptive fields" in run.report().read_text()
+
+
+def test_the_parts_are_put_together_once(tmp_path, monkeypatch):
+    recipe = Recipe(model="perceptron", model_options={"depth": 1, "width": 4}, epochs=1)
+    run = fit(recipe, tmp_path / "run", quiet=True)
+    calls = []
+    monkeypatch.setattr(run_module, "assemble", lambda *given: calls.append(given) or assemble(*given))
+    assert record_of(run).confusion is not None
+    assert len(calls) == 1
 
 
 def test_a_report_drawn_twice_is_the_same(rbm, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from deepforward import catalogue
-from deepforward.engine.assembly import build_model
+from deepforward.engine.building import build_model
 from deepforward.errors import InvalidData, ShapeError
 from deepforward.models import count_parameters
 
@@ -21,7 +21,7 @@ def build(name):
     shape = tuple(at["input_shape"])
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return build_model(name, {}, shape, at.get("num_outputs")), shape, at.get("num_outputs")
+        return build_model(name, {}, shape, at.get("num_outputs", 1)), shape, at.get("num_outputs")
 
 
 @pytest.mark.parametrize("name", CARDS)

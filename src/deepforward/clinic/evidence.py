@@ -18,10 +18,10 @@ from deepforward.clinic.finding import Evidence
 from deepforward.data import Batch, Dataset, Scaling, load
 from deepforward.data.checks import check_labels
 from deepforward.engine import Run
-from deepforward.engine.assembly import build_model, check_shapes
 from deepforward.engine.batches import draw_batches
+from deepforward.engine.building import build_model, check_shapes
 from deepforward.engine.randomness import isolated
-from deepforward.errors import DeepforwardError, InvalidData, InvalidModel
+from deepforward.errors import DeepforwardError, InvalidData, InvalidModel, first_line
 from deepforward.instruments import examine, locate_nonfinite
 from deepforward.instruments.left_as_found import left_as_found
 from deepforward.objectives import Objective
@@ -72,7 +72,7 @@ def _span(run: Run, scaling: Scaling) -> Span | None:
         chance = chance_level(objective, recipe.objective_options, train.targets)
         return None if chance is None else Span(chance, 0.0)
     with isolated(recipe.seed, torch.device("cpu")):
-        model = build_model(recipe.model, recipe.model_options, run.data.shape, None)
+        model = build_model(recipe.model, recipe.model_options, run.data.shape, len(run.data.classes) or 1)
     inputs = scaling(train.inputs[torch.linspace(0, len(train) - 1, min(len(train), _FITTED)).long()])
     return likelihood_span(model, binarizing(objective, recipe.objective_options) or "none", inputs)
 
@@ -138,10 +138,8 @@ def probe_module(
     except DeepforwardError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise InvalidModel(
-            f"{type(module).__name__} with {objective} raised {type(error).__name__} in training mode: {reason}; mend it"
-        ) from error
+        raised = f"{type(error).__name__} in training mode: {first_line(error)}"
+        raise InvalidModel(f"{type(module).__name__} with {objective} raised {raised}; mend it") from error
     if readings.origins:
         readings = replace(readings, origins=_located(module, chosen, loss))
     return Evidence(

@@ -142,7 +142,7 @@ def attempts(
     gathered: list[Evidence] = []
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            run = fit_anyway(recipe.replace(seed=seed), Path(folder) / "run", data, quiet=True)
+            run = fit_anyway(recipe.replace(seed=seed), Path(folder) / "run", data, quiet=True, throwaway=True)
             evidence = evidence_of(run, twin, sibling=gathered[0] if gathered else None)
         gathered.append(evidence)
         progress(f"{title}, seed {seed}: progress {_progress(evidence):.1%} in {recipe.epochs} epochs")

@@ -16,7 +16,7 @@ from deepforward.data.dataset import Split, Splits
 from deepforward.data.labels import Encode, Task, encoder
 from deepforward.data.spec import Seed, Share
 from deepforward.data.splitting import stratified
-from deepforward.errors import CorruptData, DeepforwardError, InvalidData
+from deepforward.errors import CorruptData, DeepforwardError, InvalidData, first_line
 
 _WHOLE, _PARTED = ("x", "y"), ("x_train", "y_train", "x_test", "y_test")
 
@@ -64,7 +64,7 @@ def _read(path: Path) -> Mapping[str, np.ndarray]:
     except DeepforwardError:
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, MemoryError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         if "pickle" in reason:  # what NumPy takes an unknown file for; its advice, to allow that, would run what is in the file
             reason = "it is something else, or holds Python objects"
         raise CorruptData(f"{path}: cannot be read as npz ({reason}); write it again with numpy.savez") from None

@@ -50,6 +50,7 @@ class Scaling(nn.Module):
         size = (shape[0], 1, 1) if len(shape) == 3 else self.shape
         self.register_buffer("shift", torch.zeros(size))
         self.register_buffer("spread", torch.ones(size))
+        self._note_steps()
 
     @classmethod
     def fit(cls, spec: str, inputs: Shaped[Tensor, "examples ..."]) -> Scaling:
@@ -70,14 +71,18 @@ class Scaling(nn.Module):
         shift, spread = scaling._statistics(inputs, **scaling._options)
         scaling.shift.copy_(shift)
         scaling.spread.copy_(spread)
+        scaling._note_steps()
         return scaling
 
     def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """The inputs scaled, on this module's device: float64 for float64 inputs, else float32."""
         self._check(inputs)
         dtype = torch.float64 if inputs.dtype == torch.float64 else torch.float32
-        values = inputs.to(self.shift.device, dtype, non_blocking=True)
-        scaled = (values - self.shift.to(dtype)).div_(self.spread.to(dtype))
+        scaled = inputs.to(self.shift.device, dtype, non_blocking=True, copy=True)
+        if self._moves:
+            scaled = scaled.sub_(self.shift.to(dtype))
+        if self._stretches:
+            scaled = scaled.div_(self.spread.to(dtype))
         return scaled.sigmoid() if self._is_logistic else scaled
 
     def inverse(self, scaled: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
@@ -93,6 +98,15 @@ class Scaling(nn.Module):
     def extra_repr(self) -> str:
         """The specification and the shape of one example."""
         return f"{self.spec}, shape={self.shape}"
+
+    def _load_from_state_dict(self, *given: Any) -> None:
+        super()._load_from_state_dict(*given)
+        self._note_steps()
+
+    def _note_steps(self) -> None:
+        """Note which of the two steps change anything: a pass over a batch is not free, and some data need neither."""
+        self._moves = bool((self.shift != 0).any() | self.shift.signbit().any())  # to subtract -0 makes 0 of -0
+        self._stretches = bool((self.spread != 1).any())
 
     def _check(self, inputs: Tensor) -> None:
         got = tuple(inputs.shape[1:])

@@ -16,7 +16,7 @@ from deepforward.data.dataset import Split, Splits
 from deepforward.data.labels import Task, encoder
 from deepforward.data.spec import Seed, Share
 from deepforward.data.splitting import stratified
-from deepforward.errors import CorruptData, DataUnavailable, InvalidData, MissingExtra, UnknownName
+from deepforward.errors import CorruptData, DataUnavailable, InvalidData, MissingExtra, UnknownName, first_line
 
 _MOST_CATEGORIES = 100
 _DELIMITERS = ",;\t|"
@@ -144,8 +144,7 @@ def _read_parquet(path: Path) -> Columns:
     try:
         content = parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise CorruptData(f"{path}: does not decode as Parquet ({reason}); write it again") from None
+        raise CorruptData(f"{path}: does not decode as Parquet ({first_line(error)}); write it again") from None
     return {name: _arrow_column(path, name, content.column(name).to_pylist()) for name in content.column_names}
 
 

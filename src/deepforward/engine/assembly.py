@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -16,10 +12,11 @@ from torch import Tensor, nn
 from deepforward import catalogue
 from deepforward.data import Dataset, Scaling, Split
 from deepforward.data.dataset import Batch
+from deepforward.engine.building import build_model, check_shapes
 from deepforward.engine.device import Arithmetic, choose
 from deepforward.engine.randomness import stream
 from deepforward.engine.recipe import Recipe
-from deepforward.errors import DeepforwardError, InvalidModel, InvalidOption, NoEffect, ShapeError
+from deepforward.errors import InvalidOption, NoEffect, first_line
 from deepforward.layers.alteration import alter
 from deepforward.layers.fusion import Fused, fuse
 from deepforward.objectives import Objective
@@ -59,6 +56,10 @@ class Parts:
         inputs = inputs.to(self.arithmetic.device, non_blocking=True)
         targets = targets.to(self.arithmetic.device, non_blocking=True)
         return Batch(self.arithmetic.place(self.scaling(inputs)), targets)
+
+    def unscaled(self, values: Tensor) -> Tensor:
+        """What the model gives for inputs (rows, ...), in the units and shape of the data (rows, *shape), on the CPU."""
+        return self.scaling.inverse(values.float().reshape(len(values), *self.data.shape)).cpu()
 
 
 def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None, *, altered: bool = False) -> Parts:
@@ -153,68 +154,6 @@ def _resident(split: Split, device: torch.device) -> Split:
     return Split(split.inputs.to(device), split.targets.to(device))
 
 
-def build_model(name: str, options: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int | None) -> nn.Module:
-    """The module that `name` (a card, or `file.py:factory`) makes for this data.
-
-    A factory is given those of `input_shape`, `num_outputs` and `num_classes` that it takes by name.
-
-    Raises:
-        UnknownName: No such card.
-        InvalidModel: The file or factory cannot be loaded, raises, or returns no module.
-        InvalidOption: The factory refuses an option.
-    """
-    factory = load_factory(name) if ":" in name else catalogue.load("models", name)
-    offered = {"input_shape": input_shape} | ({"num_outputs": num_outputs, "num_classes": num_outputs} if num_outputs else {})
-    accepted = _accepted(factory, offered)
-    try:
-        inspect.signature(factory).bind(**accepted, **options)
-    except TypeError as error:
-        raise InvalidOption(f"model '{name}': {error}; it takes {inspect.signature(factory)}") from error
-    try:
-        model = factory(**accepted, **options)
-    except DeepforwardError:
-        raise
-    except (Exception, SystemExit) as error:
-        said = f"{type(error).__name__}: {_first_line(error)}"
-        if ":" in name:
-            raise InvalidModel(f"factory of '{name}' raised {said}; mend it") from error
-        given = ", ".join(f"{key}={value!r}" for key, value in options.items())
-        raise InvalidOption(
-            f"model '{name}' cannot be built with {given or 'these data'} ({said}); change the options"
-        ) from error
-    if not isinstance(model, nn.Module):
-        raise InvalidModel(f"factory of '{name}' returned {type(model).__name__}; expected a torch.nn.Module")
-    return model
-
-
-def load_factory(name: str) -> Callable[..., Any]:
-    """The callable that `file.py:factory` names. This runs the file: the only code that a user names to run.
-
-    Raises:
-        InvalidModel: No such file, the file raises, or it has no such callable.
-    """
-    path_text, _, attribute = name.rpartition(":")
-    path = Path(path_text)
-    if not path.is_file():
-        raise InvalidModel(f"model file '{path}' does not exist; expected file.py:factory or a listed name")
-    spec = importlib.util.spec_from_file_location(f"deepforward_user_{path.stem}", path.resolve())
-    if spec is None or spec.loader is None:
-        raise InvalidModel(f"model file '{path}' is not a Python file; expected file.py:factory")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickling inside the user's file look their module up here
-    sys.path.insert(0, str(path.resolve().parent))  # so that the file finds its siblings, as a script would
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise InvalidModel(f"model file '{path}' raised {type(error).__name__}: {_first_line(error)}; mend it") from error
-    finally:
-        sys.path.remove(str(path.resolve().parent))
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        raise InvalidModel(f"model file '{path}' has no callable '{attribute}'; expected file.py:factory")
-    return factory
-
-
 def build_optimizer(recipe: Recipe, module: nn.Module, arithmetic: Arithmetic) -> torch.optim.Optimizer:
     """The recipe's optimiser over the parameters of `module` that require gradients.
 
@@ -234,64 +173,11 @@ def build_optimizer(recipe: Recipe, module: nn.Module, arithmetic: Arithmetic) -
     try:
         return kind(parameters, lr=rate, **options)
     except (TypeError, ValueError) as error:
-        raise InvalidOption(f"optimizer '{recipe.optimizer}' refuses its options: {_first_line(error)}") from error
-
-
-def check_shapes(model: nn.Module, example: Tensor, num_outputs: int | None) -> None:
-    """Run two examples through the model and name the layer that does not fit.
-
-    Raises:
-        ShapeError: A layer refuses its input, or the output is not (2, num_outputs); None stands for any number.
-    """
-    inside: list[str] = []
-    names = {module: name for name, module in model.named_modules()}
-
-    def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        shapes = ", ".join(str(tuple(x.shape)) for x in inputs if isinstance(x, Tensor))
-        inside.append(f"layer '{names.get(module, '?') or 'model'}' ({type(module).__name__}) got input of shape {shapes}")
-
-    def leave(module: nn.Module, inputs: object, output: object) -> None:
-        inside.pop()
-
-    handles = [hook for m in model.modules() for hook in (m.register_forward_pre_hook(enter), m.register_forward_hook(leave))]
-    modes = {module: module.training for module in model.modules()}
-    device = next((p.device for p in model.parameters()), example.device)
-    model.eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            output = model(example.to(device))
-    except DeepforwardError:
-        raise
-    except Exception as error:
-        place = inside[-1] if inside else "the model"
-        wanted = f"make it fit examples of shape {tuple(example.shape[1:])}"
-        raise ShapeError(f"{place} and failed: {_first_line(error)}; {wanted}") from error
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, training in modes.items():
-            module.training = training
-    if num_outputs is None:
-        if not isinstance(output, Tensor) or output.shape[:1] != (len(example),):
-            given = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-            raise ShapeError(f"model gives {given} for {len(example)} examples; expected a tensor with a row for each")
-    elif not isinstance(output, Tensor) or output.shape != (len(example), num_outputs):
-        got = tuple(output.shape[1:]) if isinstance(output, Tensor) else type(output).__name__
-        raise ShapeError(f"model gives {got} for each example; expected ({num_outputs},) for this data and objective")
-
-
-def _accepted(factory: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the offered arguments that a factory takes by name."""
-    parameters = inspect.signature(factory).parameters
-    return {name: value for name, value in offered.items() if name in parameters}
+        raise InvalidOption(f"optimizer '{recipe.optimizer}' refuses its options: {first_line(error)}") from error
 
 
 def _construct(kind: str, name: str, options: Mapping[str, Any]) -> Any:
     try:
         return catalogue.load(f"{kind}s", name)(**options)
     except TypeError as error:
-        raise InvalidOption(f"{kind} '{name}' refuses its options: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise InvalidOption(f"{kind} '{name}' refuses its options: {first_line(error)}") from error

@@ -50,7 +50,7 @@ def sample(parts: Parts, count: int, steps: int, seed: int) -> Float[Tensor, "co
     model, rng = _with_chains(parts), _rng(parts, seed)
     with torch.inference_mode():
         means = model.mean_visible(model.advance(model.start(count, rng), rng, steps))
-        return _in_data_units(parts, means)
+        return parts.unscaled(means)
 
 
 def complete(parts: Parts, given: str, count: int, steps: int, seed: int) -> Completions:
@@ -82,7 +82,7 @@ def complete(parts: Parts, given: str, count: int, steps: int, seed: int) -> Com
         inputs = parts.batch(test).inputs
         seen = model.realise(model.visible(inputs), getattr(parts.objective, "binarize", "none"), rng)
         filled = model.fill(seen, known.flatten().to(seen).expand_as(seen), rng, steps=steps)
-        truth, drawn = test.inputs.float().cpu(), _in_data_units(parts, filled)
+        truth, drawn = test.inputs.float().cpu(), parts.unscaled(filled)
     return Completions(truth, torch.where(known > 0, truth, drawn), known)
 
 
@@ -105,7 +105,3 @@ def _has_chains(model: object) -> bool:
 
 def _rng(parts: Parts, seed: int) -> torch.Generator:
     return torch.Generator(parts.arithmetic.device.type).manual_seed(seed)
-
-
-def _in_data_units(parts: Parts, visible: Tensor) -> Tensor:
-    return parts.scaling.inverse(visible.float().reshape(len(visible), *parts.data.shape)).cpu()

@@ -9,11 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deepforward import catalogue
-from deepforward.errors import InvalidOption, RunMismatch
-
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-SCHEDULES = ("constant", "cosine", "linear", "one-cycle", "step")
-SWITCH = ("auto", "on", "off")
+from deepforward.engine.recipe_checks import check_fields
+from deepforward.errors import InvalidOption, RunMismatch, first_line
 
 #: What a field that is None becomes where the model's card names nothing.
 DEFAULTS: Mapping[str, Any] = {
@@ -105,26 +102,10 @@ class Recipe:
     split_seed: int | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in _KINDS.items():
-            value = getattr(self, name)
-            if not isinstance(value, kind) and value is not None:
-                raise InvalidOption(f"{name} is {value!r}; expected {_WORDS[kind]}")
-        if not all(isinstance(alteration, str) for alteration in self.alterations):
-            raise InvalidOption(f"alterations is {self.alterations!r}; expected a tuple of texts, for example ('residual',)")
-        if not all(isinstance(changes, Mapping) for changes in self.pretraining or ()):
-            raise InvalidOption(
-                f"pretraining is {self.pretraining!r}; expected a tuple of mappings, such as ({{'epochs': 5}},)"
-            )
-        for name, (low, high, kind) in _RANGES.items():
-            _check_range(name, getattr(self, name), low, high, kind)
-        if self.learning_rate != "find":
-            if isinstance(self.learning_rate, str):
-                raise InvalidOption(f"learning_rate is {self.learning_rate!r}; expected a number at least 0, or 'find'")
-            _check_range("learning_rate", self.learning_rate, 0.0, float("inf"), float)
-        for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            if value is not None and value not in choices:
-                raise InvalidOption(f"{name} is '{value}'; expected one of {', '.join(choices)}")
+        for known in dataclasses.fields(self):
+            if getattr(self, known.name) is None and known.default is not None:
+                raise InvalidOption(f"{known.name} is None; expected a value, since nothing else fills it; leave it out")
+        check_fields(vars(self))
 
     def replace(self, **changes: Any) -> Recipe:
         """A copy with some fields changed.
@@ -212,7 +193,7 @@ class Recipe:
                 values["pretraining"] = tuple(values["pretraining"])
             return cls(**values)
         except (ValueError, TypeError) as error:
-            raise RunMismatch(f"recipe.json cannot be read: {str(error).splitlines()[0]}; give another folder") from error
+            raise RunMismatch(f"recipe.json cannot be read: {first_line(error)}; give another folder") from error
 
     def differences(self, other: Recipe) -> list[str]:
         """Names of the fields in which two recipes differ."""
@@ -222,33 +203,3 @@ class Recipe:
 
 #: Fields that the stages of a training share.
 _SHARED = {"model", "model_options", "alterations", "data", "scaling", "validation", "split_seed", "pretraining"}
-
-_KINDS: Mapping[str, type] = {
-    **dict.fromkeys(("model", "data", "scaling", "objective", "optimizer", "schedule", "precision", "device"), str),
-    **dict.fromkeys(("model_options", "objective_options", "optimizer_options", "schedule_options"), Mapping),
-    **dict.fromkeys(("alterations", "pretraining"), tuple),
-}
-_WORDS: Mapping[type, str] = {str: "a text", Mapping: "names with values", tuple: "a tuple of texts, for example ('residual',)"}
-_RANGES: Mapping[str, tuple[float, float, type]] = {
-    "epochs": (1, float("inf"), int),
-    "batch_size": (1, float("inf"), int),
-    "validation": (0.0, 0.999, float),
-    "averaging": (0.0, 0.999999, float),
-    "weight_decay": (0.0, float("inf"), float),
-    "clip": (0.0, float("inf"), float),
-    "patience": (1, float("inf"), int),
-    "threads": (0, 4096, int),
-    "probe_budget": (0.0, 1.0, float),
-    "seed": (0, 2**63 - 1, int),
-    "split_seed": (0, 2**63 - 1, int),
-}
-_CHOICES = {"precision": PRECISIONS, "schedule": SCHEDULES, "channels_last": SWITCH, "compile": SWITCH, "fuse": SWITCH}
-
-
-def _check_range(name: str, value: object, low: float, high: float, kind: type) -> None:
-    if value is None:
-        return
-    wanted = (int, float) if kind is float else int
-    if isinstance(value, bool) or not isinstance(value, wanted) or not low <= value <= high:
-        bounds = f"at least {low:g}" if high == float("inf") else f"from {low} to {high}"
-        raise InvalidOption(f"{name} is {value!r}; expected {'a number' if kind is float else 'a whole number'} {bounds}")

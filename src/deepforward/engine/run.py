@@ -31,7 +31,18 @@ _T = TypeVar("_T")
 
 @dataclass(eq=False)
 class Run:
-    """A run folder: recipe.json, history.jsonl, result.json, readings.json, checkpoints/, report.html.
+    """A run folder.
+
+    | in it | what |
+    | --- | --- |
+    | `recipe.json` | the complete recipe |
+    | `checkpoints/` | `best` and `newest`: weights, and all that a run needs to go on |
+    | `history.jsonl` | a row an epoch |
+    | `readings.json` | what the instruments saw, if they were on |
+    | `snapshots/` | what the objective showed of the model after some epochs, if it shows anything |
+    | `result.json` | status, metrics and findings, once the run has ended |
+    | `report.html` | the report, once it is asked for |
+    | `pretraining-N/` | the run of stage N of `Recipe.pretraining`, a folder like this one |
 
     Attributes:
         folder: Where it lies.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shlex
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,15 @@ from deepforward import report
 from deepforward.data import Dataset
 from deepforward.engine import checkpoint
 from deepforward.engine.assembly import Parts
-from deepforward.engine.evaluation import portrait
+from deepforward.engine.command import command_of
+from deepforward.engine.evaluation import evaluate_examples, portrait
 from deepforward.engine.pixels import is_image, pixels
-from deepforward.engine.recipe import Recipe
 from deepforward.engine.run import Run
+from deepforward.models.energy.energy_model import EnergyModel
 from deepforward.report import RunRecord
 
-#: How many images a section shows at most, and how many receptive fields.
-_IMAGES, _FIELDS = 24, 100
+#: How many images a section shows at most, how many filters, and how many receptive fields.
+_IMAGES, _FILTERS, _FIELDS = 24, 64, 100
 #: Examples of each split that a portrait is made from.
 _PORTRAYED = 2000
 
@@ -37,7 +37,7 @@ def record_of(run: Run) -> RunRecord:
     before = run.folder / result.get("untreated", "nowhere")
     return RunRecord(
         recipe=vars(run.recipe),
-        command=_command(run.recipe),
+        command=command_of(run.recipe, regression=not run.data.classes),
         status=result.get("status", "not finished"),
         versions=result.get("versions", {}) | result.get("arithmetic", {}),
         metrics=run.metrics,
@@ -53,20 +53,6 @@ def record_of(run: Run) -> RunRecord:
         **_pictures_of_data(run.data),
         **(_pictures_of_model(run) if checkpoint.exists(run.folder / "checkpoints", "newest") else {}),
     )
-
-
-def _command(recipe: Recipe) -> str:
-    """The command that trains the same again: only what differs from the model's own recipe."""
-    usual = Recipe(model=recipe.model, objective=recipe.objective).complete()
-    changed = {name: getattr(recipe, name) for name in usual.differences(recipe) if name not in ("data", "epochs", "seed")}
-    words = ["deepforward", "train", recipe.model]
-    words += ["--data", recipe.data, "--epochs", str(recipe.epochs), "--seed", str(recipe.seed)]
-    for field, value in changed.items():
-        group = field.removesuffix("_options")
-        prefix = f"{group}." if group not in (field, "model") else ""
-        for key, chosen in (value if group != field else {field: value}).items():
-            words += ["--set", f"{prefix}{key}={chosen if isinstance(chosen, str) else json.dumps(chosen)}"]
-    return shlex.join(words)
 
 
 def _facts(data: Dataset) -> dict[str, Any]:
@@ -88,7 +74,7 @@ def _pictures_of_model(run: Run) -> dict[str, Any]:
     drawn["snapshots"] = _snapshots(run, parts)
     if not data.classes or parts.objective.metric != "accuracy":
         return drawn
-    said = run.evaluation()
+    said = evaluate_examples(parts, data.test)
     drawn["confusion"] = said.confusion().numpy()
     worst = said.worst(_IMAGES)
     if is_image(data.shape) and len(worst):
@@ -102,32 +88,28 @@ def _pictures_of_model(run: Run) -> dict[str, Any]:
 
 
 def _first_filters(model: nn.Module, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Weights of the first layer as images, where the data are images; those of a model with an energy by falling norm."""
-    if not is_image(shape):
+    """Weights of the first layer as images, where the data are images; those of a machine by falling norm."""
+    weight, is_machine = _first_weight(model) if is_image(shape) else (None, False)
+    if weight is None or (weight.shape[1] != math.prod(shape) if weight.ndim == 2 else min(weight.shape[2:]) < 2):
         return None
-    connections = getattr(model, "connections", ())
-    if connections:
-        return _receptive_fields(model.get_parameter(connections[0][0]), shape)
-    layer = next((m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))), None)
-    if layer is None:
-        return None
-    weight = layer.weight.detach().float().cpu()[:64]
-    if isinstance(layer, nn.Linear):
-        if layer.in_features != int(np.prod(shape)):
-            return None
-        weight = weight.reshape(-1, *shape)
-    elif min(weight.shape[2:]) < 2:
-        return None
-    return weight.contiguous().numpy()
+    weight = weight.detach().float().cpu()
+    if is_machine:
+        weight = weight[weight.flatten(1).norm(dim=1).argsort(descending=True, stable=True)]
+    filters = weight[: _FIELDS if is_machine else _FILTERS]
+    return (filters.reshape(-1, *shape) if weight.ndim == 2 else filters).contiguous().numpy()
 
 
-def _receptive_fields(weight: Tensor, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The columns of a matrix (visible, hidden) as images, those of largest norm first."""
-    if weight.ndim != 2 or len(weight) != int(np.prod(shape)):
-        return None
-    fields = weight.detach().float().cpu().t()
-    strongest = fields.norm(dim=1).argsort(descending=True, stable=True)[:_FIELDS]
-    return fields[strongest].reshape(-1, *shape).contiguous().numpy()
+def _first_weight(model: nn.Module) -> tuple[Tensor | None, bool]:
+    """Weights (units, *inputs) of the layer that comes first in the model, and whether it is a machine with hidden units."""
+    for module in model.modules():
+        connections = module.connections if isinstance(module, EnergyModel) else ()
+        # A machine of several layers inside a model is not what the model computes with (see `DeepBoltzmannClassifier`).
+        if len(connections) == 1 or (connections and module is model):
+            weight = module.get_parameter(connections[0].weight)
+            return (weight.t() if weight.ndim == 2 else weight), True
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            return module.weight, False
+    return None, False
 
 
 def _portrait(parts: Parts) -> dict[str, np.ndarray]:
@@ -137,21 +119,21 @@ def _portrait(parts: Parts) -> dict[str, np.ndarray]:
         if tuple(values.shape[-len(shape) :]) != shape:
             drawn[name] = values.cpu().numpy()
         elif is_image(shape):
-            drawn[name] = _unscaled(parts, values)
+            drawn[name] = _as_pictures(parts, values)
     return drawn
 
 
 def _snapshots(run: Run, parts: Parts) -> dict[int, dict[str, np.ndarray]]:
     shape = run.data.shape
     return {
-        epoch: {name: _unscaled(parts, x) for name, x in shown.items() if x.shape[1:] == shape and is_image(shape)}
+        epoch: {name: _as_pictures(parts, x) for name, x in shown.items() if x.shape[1:] == shape and is_image(shape)}
         for epoch, shown in run.snapshots.items()
     }
 
 
-def _unscaled(parts: Parts, values: Tensor) -> np.ndarray:
+def _as_pictures(parts: Parts, values: Tensor) -> np.ndarray:
     """Scaled images (..., *shape) as pictures, black and white standing for the ends of the data's range."""
-    images = parts.scaling.inverse(values.reshape(-1, *parts.data.shape)).cpu()
+    images = parts.unscaled(values.reshape(-1, *parts.data.shape))
     return pixels(images, like=parts.data.train.inputs).reshape(values.shape)
 
 

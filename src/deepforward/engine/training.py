@@ -1,4 +1,4 @@
-"""The one loop: recipe -> run folder."""
+"""The one loop: parts of a run -> its folder filled."""
 
 from __future__ import annotations
 
@@ -9,28 +9,25 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from deepforward.data import Batch, Dataset, load
+from deepforward.data import Batch
 from deepforward.engine import averaging, checkpoint, snapshots
-from deepforward.engine.assembly import Parts, assemble
+from deepforward.engine.assembly import Parts
 from deepforward.engine.batches import batches_per_epoch, draw_batches
-from deepforward.engine.device import choose_device, threads
 from deepforward.engine.evaluation import conclusion, evaluate, observation
 from deepforward.engine.finder import sweep
 from deepforward.engine.progress import Display
-from deepforward.engine.randomness import draws, isolated, restore_draws, stream
-from deepforward.engine.recipe import Recipe
-from deepforward.engine.run import Run, load_module, load_tensors, prepare_folder, versions
+from deepforward.engine.randomness import draws, restore_draws, stream
+from deepforward.engine.run import Run, load_tensors, versions
 from deepforward.engine.schedule import rate
 from deepforward.engine.standing import Standing, module_tensors
 from deepforward.engine.standing import load as load_standing
 from deepforward.engine.standing import save as save_standing
 from deepforward.engine.step import Stepper
-from deepforward.errors import DeepforwardError, Diverged, InvalidModel, InvalidOption
+from deepforward.errors import DeepforwardError, Diverged, InvalidModel, first_line
 from deepforward.files import write_whole
 from deepforward.instruments import Probe, Readings
 
@@ -39,87 +36,6 @@ _CHECKPOINT_SECONDS = 20.0
 #: Steps between two looks at the gradient norm where no clipping measures it anyway, and at the loss on a device whose
 #: numbers cost a synchronisation.
 _NORM_STEPS, _DEVICE_STEPS = 10, 20
-
-
-def fit(
-    recipe: Recipe,
-    out: str | Path | None = None,
-    *,
-    resume: bool = False,
-    quiet: bool = False,
-    data: Dataset | None = None,
-    model: nn.Module | None = None,
-    throwaway: bool = False,
-) -> Run:
-    """Train what the recipe names and keep everything in one folder.
-
-    Args:
-        recipe: What to train, on what, how; open fields are filled (`Recipe.complete`).
-        out: Run folder; default `runs/MODEL-DATA-N`, N being the first free number.
-        resume: Continue the run in `out` from its newest checkpoint (or begin it, if there is none); it gives the same bits
-            as a run that was never interrupted. A finished run is returned as it is.
-        quiet: Show no progress.
-        data: Data to use instead of loading `recipe.data`.
-        model: A built module to train in place instead of building `recipe.model`.
-        throwaway: The folder will not stay, as that of a trial: no snapshots are kept, and the history is written once, at the
-            end. It changes nothing of what the run computes.
-
-    Returns:
-        The finished run.
-
-    Raises:
-        Diverged: The loss became NaN or infinite; `folder` of the error is the run folder, whose readings name the origin.
-        RunMismatch: The folder holds another run, or this one and `resume` is False.
-        CorruptCheckpoint: The checkpoint to resume from is damaged.
-        WriteFailed: The disk is full; the last checkpoint is intact.
-        DeepforwardError: Anything in the recipe that does not fit.
-    """
-    if not isinstance(recipe, Recipe):
-        raise InvalidOption(
-            f"fit got {type(recipe).__name__}; expected a deepforward.Recipe, for example Recipe(model='lenet5')"
-        )
-    data = data or load(recipe.data)
-    recipe = recipe.complete(regression=not data.classes)
-    folder = Path(out) if out is not None else default_folder(recipe)
-    return _fit(recipe, folder, data, model, resume=resume, quiet=quiet, throwaway=throwaway)
-
-
-def _fit(
-    recipe: Recipe,
-    folder: Path,
-    data: Dataset,
-    model: nn.Module | None,
-    *,
-    resume: bool,
-    quiet: bool,
-    throwaway: bool,
-    altered: bool = False,
-) -> Run:
-    """`fit` of a complete recipe; `altered` says that the module given has the recipe's alterations already."""
-    device = choose_device(recipe.device)
-    with isolated(recipe.seed, device):
-        parts = assemble(recipe, data, model, altered=altered)
-        prepare_folder(folder, recipe, resume)
-        run = Run(folder, recipe, data)
-        if "status" not in run.result:
-            if recipe.pretraining and not checkpoint.exists(folder / "checkpoints", "newest"):
-                _pretrain(parts, folder, quiet=quiet, throwaway=throwaway)
-                parts = assemble(recipe, data, parts.model, altered=True)
-            with threads(parts.arithmetic.threads):
-                Training(parts, run, quiet, throwaway).run_through()
-    if run.result["status"] == "diverged":
-        raise Diverged(run.result["error"], folder)
-    return run
-
-
-def _pretrain(parts: Parts, folder: Path, *, quiet: bool, throwaway: bool) -> None:
-    """Train the model in the stages that come first, each a run of its own below `folder`, and leave it with their weights."""
-    data, model = parts.data, parts.model
-    for number, stage in enumerate(parts.recipe.stages(), start=1):
-        recipe, place = stage.complete(regression=not data.classes), folder / f"pretraining-{number}"
-        run = _fit(recipe, place, data, model, resume=True, quiet=quiet, throwaway=throwaway, altered=True)
-        tensors = checkpoint.load(run.folder / "checkpoints", "best")[0]
-        load_module(model, tensors, "model")
 
 
 class Training:
@@ -235,10 +151,8 @@ class Training:
         except DeepforwardError:
             raise
         except Exception as error:
-            said = (str(error).splitlines() or [""])[0]
-            raise InvalidModel(
-                f"training step {step} of '{recipe.model}' raised {type(error).__name__}: {said}; mend it"
-            ) from error
+            said = f"{type(error).__name__}: {first_line(error)}"
+            raise InvalidModel(f"training step {step} of '{recipe.model}' raised {said}; mend it") from error
         norm = log.pop("gradient_norm", None)
         if norm is not None and look:
             standing.norms.append(float(norm))
@@ -347,12 +261,3 @@ class Training:
             versions=versions(),
             **more,
         )
-
-
-def default_folder(recipe: Recipe) -> Path:
-    """The folder of a run that was given none: `runs/MODEL-DATA-N`, N being the first free number."""
-    stem = "".join(c if c.isalnum() else "-" for c in f"{Path(recipe.model.partition(':')[0]).stem}-{recipe.data}").strip("-")
-    number = 1
-    while Path("runs", f"{stem}-{number}").exists():
-        number += 1
-    return Path("runs", f"{stem}-{number}")

@@ -238,7 +238,7 @@ class EnergyEstimator(Estimator):
         """
         with tempfile.TemporaryDirectory() as folder:
             try:
-                run = fit(recipe, Path(folder) / "run", quiet=not self.verbose, data=_dataset(inputs))
+                run = fit(recipe, Path(folder) / "run", quiet=not self.verbose, data=_dataset(inputs), throwaway=True)
             except Diverged as error:  # its advice names the folder, which is about to go
                 raise Diverged(f"{str(error).partition(';')[0]}; lower the learning rate") from None
             parts, history = run.parts(), run.history

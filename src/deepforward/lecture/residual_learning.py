@@ -153,7 +153,7 @@ def _train(options: Mapping[str, Any], data: Dataset, epochs: int, seed: int) ->
         seed=seed,
     )
     with tempfile.TemporaryDirectory() as folder:
-        run = fit(recipe, Path(folder) / "run", quiet=True, data=data)
+        run = fit(recipe, Path(folder) / "run", quiet=True, data=data, throwaway=True)
         return {"train_loss": run.history[-1]["train/loss"], "accuracy": run.metrics["test/accuracy"]}
 
 

@@ -165,7 +165,7 @@ def _train(options: dict[str, Any], data: Dataset, epochs: int, seed: int, folde
         probe_budget=0.0,
         seed=seed,
     )
-    return fit(recipe, folder, quiet=True, data=data)
+    return fit(recipe, folder, quiet=True, data=data, throwaway=True)
 
 
 def _annealing(run: Run, seed: int) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ class RunRecord:
 
     Attributes:
         recipe: The complete recipe.
-        command: What was typed to make the run.
+        command: What to type to make the run again; empty where no command does.
         status: How it ended: `finished`, `stopped early`, `diverged`, ...
         versions: Package -> version, and how the machine computed.
         metrics: Final metrics by `split/name`; `name_low` and `name_high` are the ends of the 95% interval of `name`.
