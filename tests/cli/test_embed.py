@@ -34,6 +34,11 @@ def test_features_and_targets_of_each_split(deepforward, run: Path) -> None:
     assert table.out == "1347 examples of 10 features\nhere/table.csv\n"
     assert len(Path("here/table.csv").read_text().splitlines()) == 1348
 
+    Path("folder").mkdir()
+    for folder in ("folder", "new"):
+        assert deepforward("embed", "run", "--out", folder).out.splitlines()[-1] == f"{folder}/features-test.npz"
+        assert Path(folder, "features-test.npz").read_bytes() == Path("run/features-test.npz").read_bytes()
+
     other = deepforward("embed", "run", "--data", "digits?test=0.1", "--out", "other.npz")
     assert other.out.splitlines()[-1] == "other.npz"
     assert len(np.load("other.npz", allow_pickle=False)["features"]) < 450
