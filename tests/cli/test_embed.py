@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,6 @@ from deepforward.engine import Recipe, fit
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = Recipe(model="perceptron", model_options={"depth": 1, "width": 32}, epochs=3)
     return fit(recipe, tmp_path_factory.mktemp("runs") / "run", quiet=True).folder
-
-
-@pytest.fixture
-def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy of the run in the folder that a command is called in."""
-    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def test_features_and_targets_of_each_split(deepforward, run: Path) -> None:
