@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,3 +41,9 @@ def deepforward(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
         return Outcome(int(left.value.code or 0), out, err)
 
     return call
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the module's fixture `trained` in the folder that a command is called in."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))

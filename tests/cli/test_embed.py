@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fit(recipe, tmp_path_factory.mktemp("runs") / "run", quiet=True).folder
 
 
-@pytest.fixture
-def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy of the run in the folder that a command is called in."""
-    return Path(shutil.copytree(trained, tmp_path / "run"))
-
-
 def test_features_and_targets_of_each_split(deepforward, run: Path) -> None:
     outcome = deepforward("embed", "run")
     assert (outcome.code, outcome.err) == (0, "")
@@ -33,6 +26,11 @@ def test_features_and_targets_of_each_split(deepforward, run: Path) -> None:
     table = deepforward("embed", "run", "--split", "train", "--out", "here/table.csv")
     assert table.out == "1347 examples of 10 features\nhere/table.csv\n"
     assert len(Path("here/table.csv").read_text().splitlines()) == 1348
+
+    Path("folder").mkdir()
+    for folder in ("folder", "new"):
+        assert deepforward("embed", "run", "--out", folder).out.splitlines()[-1] == f"{folder}/features-test.npz"
+        assert Path(folder, "features-test.npz").read_bytes() == Path("run/features-test.npz").read_bytes()
 
     other = deepforward("embed", "run", "--data", "digits?test=0.1", "--out", "other.npz")
     assert other.out.splitlines()[-1] == "other.npz"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,6 @@ from deepforward.engine import Recipe, fit
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = Recipe(model="rbm", model_options={"hidden": 8}, epochs=2)
     return fit(recipe, tmp_path_factory.mktemp("runs") / "run", quiet=True).folder
-
-
-@pytest.fixture
-def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy of the run in the folder that a command is called in."""
-    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def test_samples_go_into_the_run_as_picture_and_arrays(deepforward, run: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import inspect
 import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,7 @@ SHORT = {"n_iter": 1, "batch_size": 500, "n_chains": 4, "random_state": 0}
 TRAINED = (
     RBM(n_components=5, **SHORT),
     DBN((5, 4), n_fine_tuning_iter=1, **SHORT),
-    DBM((5, 4), n_pretraining_iter=1, k=1, **SHORT),
+    DBM((5, 4), n_pretraining_iter=1, **SHORT),
 )
 ESTIMATORS = (*TRAINED, Hopfield(random_state=0))
 
@@ -33,16 +36,31 @@ def bits(rows: int, columns: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 2, (rows, columns)).astype(np.float32)
 
 
+def pickled(estimator: Any) -> Any:
+    return pickle.loads(pickle.dumps(estimator))  # noqa: S301  (what joblib does; our own code never unpickles)
+
+
 @parametrize_with_checks(list(ESTIMATORS))
 def test_scikit_learn_checks(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
+@pytest.mark.parametrize("kind", [type(estimator) for estimator in ESTIMATORS])
+def test_every_parameter_is_documented_and_stored_as_it_is(kind: Any) -> None:
+    names = set(inspect.signature(kind).parameters)
+    arguments = kind.__doc__.partition("Args:")[2].partition("Attributes:")[0]
+    assert set(re.findall(r"^ {8}(\w+): ", arguments, re.MULTILINE)) == names
+    given = {name: object() for name in names}  # fit is what looks at them
+    assert kind(**given).get_params() == given
+    assert repr(kind()) == f"{kind.__name__}()"
+
+
 @pytest.mark.parametrize("estimator", **named(ESTIMATORS))
-def test_a_pickled_estimator_is_the_same(estimator: Any) -> None:
+@pytest.mark.parametrize("copier", [copy.deepcopy, pickled], ids=["deepcopy", "pickle"])
+def test_a_copied_estimator_is_the_same(estimator: Any, copier: Any) -> None:
     X = bits(40, 6)
     fitted = clone(estimator).fit(X)
-    copied = pickle.loads(pickle.dumps(fitted))  # noqa: S301  (what joblib does; our own code never unpickles)
+    copied = copier(fitted)
     assert np.array_equal(copied.transform(X), fitted.transform(X))
     assert np.array_equal(copied.score_samples(X), fitted.score_samples(X))
     assert np.array_equal(copied.sample(3), fitted.sample(3))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from deepforward.errors import InvalidOption, ShapeError
-from deepforward.estimators import DBM, DBN
+from deepforward.estimators import DBM, DBN, energy
 
 STATES = np.array(list(product((0.0, 1.0), repeat=6)), np.float32)
 PAIRS = np.random.default_rng(0).integers(0, 2, (200, 3)).repeat(2, axis=1).astype(np.float32)
@@ -61,6 +61,20 @@ def test_a_boltzmann_machine_is_trained_layer_by_layer_or_at_once() -> None:
     assert both._parts.objective.persistent_chains[0].shape == (7, 6)
     at_once = dbm(n_iter=2, n_pretraining_iter=0).fit(PAIRS)
     assert at_once.recipe_.pretraining == ()
+
+
+def test_all_layers_of_a_boltzmann_machine_learn_at_once(
+    digits: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the default rate, from small weights: why it is neither greedy nor uncentred by default."""
+    monkeypatch.setattr(energy, "_TEMPERATURES", 1000)
+    images = digits[0]
+    train, test = images[:1347], images[1347:]
+    on = (train.sum(0) + 1) / (len(train) + 2)
+    independent = (test * np.log(on) + (1 - test) * np.log(1 - on)).sum(1).mean()
+    machine = DBM((100, 100), n_iter=5, random_state=0).fit(train)
+    assert machine.recipe_.pretraining == ()
+    assert machine.score(test) > independent + 3  # over three seeds 4.8 to 4.9; after greedy training -1.1, uncentred 1.0
 
 
 @pytest.mark.parametrize("make", [dbn, dbm])

@@ -142,8 +142,29 @@ def test_likelihoods_say_their_interval_and_what_they_were_measured_on(dreaming)
     assert "drawn 0 or 1" in table.caption
     threshold = {**dreaming.recipe, "objective_options": {"binarize": "threshold"}}
     assert "above one half" in likelihoods(dataclasses.replace(dreaming, recipe=threshold)).caption
-    gaussian = {**dreaming.recipe, "model_options": {"visible": "gaussian"}}
-    assert "Pixels" not in likelihoods(dataclasses.replace(dreaming, recipe=gaussian)).caption
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [("binary", "drawn 0 or 1"), ("softmax", "drawn one of its categories"), ("gaussian", "Of a density of the scaled data")],
+)
+def test_likelihoods_are_told_in_the_words_of_the_visible_units(dreaming, kind, says):
+    recipe = {**dreaming.recipe, "model_options": {"visible": kind}}
+    caption = likelihoods(dataclasses.replace(dreaming, recipe=recipe)).caption
+    assert says in caption
+    assert ("drawn" in caption) == (kind != "gaussian")
+    assert "ixel" not in caption
+
+
+def test_only_binary_units_are_always_on(dreaming):
+    rectified = {**dreaming.recipe, "model_options": {"hidden_kind": "relu"}}
+    said = [
+        chart(dataclasses.replace(dreaming, recipe=recipe), "mean activity").caption for recipe in (dreaming.recipe, rectified)
+    ]
+    assert ["always on" in caption for caption in said] == [True, False]
+    shares = chart(dataclasses.replace(dreaming, recipe=rectified), "share of the hidden units").spec["data"]["values"]
+    assert "always on" not in str(shares)
+    assert "always on" in str(chart(dreaming, "share of the hidden units").spec["data"]["values"])
 
 
 def test_a_bound_is_called_one_and_an_open_interval_open(dreaming):

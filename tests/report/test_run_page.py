@@ -121,11 +121,30 @@ def test_an_empty_record_is_still_a_page():
     assert "<h1>" in render(page)
 
 
+#: Part of a record -> number of blocks that show it and nothing else; other parts change blocks that stay.
+BLOCKS = {
+    "command": 1,
+    "versions": 1,
+    "metrics": 1,
+    "findings": 2,
+    "verdicts": 3,
+    "readings": 6,
+    "confusion": 2,
+    "mistakes": 1,
+    "filters": 2,
+    "first_images": 1,
+    "data": 1,
+}
+
+
 def test_each_part_can_be_missing(vanishing):
     empty, small = RunRecord(recipe={}), dataclasses.replace(vanishing, readings=readings(3, 2))
+    whole = len(run_page(small).blocks)
     for field in dataclasses.fields(RunRecord):
         if field.name != "mistake_captions":  # belongs to mistakes
-            render(run_page(dataclasses.replace(small, **{field.name: getattr(empty, field.name)})))
+            page = run_page(dataclasses.replace(small, **{field.name: getattr(empty, field.name)}))
+            assert whole - len(page.blocks) == BLOCKS.get(field.name, 0), field.name
+            assert render(page).rstrip().endswith("</html>"), field.name
 
 
 def test_pictures_without_content_are_left_out(vanishing):

@@ -118,7 +118,11 @@ class TestAsTorchOptimizer:
         """On the meta device there is nothing to read: a hidden synchronisation raises."""
         p = nn.Parameter(torch.empty(3, device="meta"))
         p.grad = torch.empty(3, device="meta")
+        with pytest.raises(RuntimeError, match="meta"):
+            float(p.grad.norm())
+        before = p._version
         optimizer([p]).step()
+        assert p._version > before  # the step was taken
 
     def test_a_zero_gradient_moves_nothing(self, optimizer):
         p = nn.Parameter(torch.ones(3))

@@ -7,15 +7,13 @@ from typing import Annotated
 
 import typer
 
-from deepforward.errors import InvalidOption
-
 
 def command(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     data: Annotated[str | None, typer.Option(help="A source of the same shape; the run's own data if left out.")] = None,
     split: Annotated[str, typer.Option(help="test, or train.")] = "test",
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A file .npz or .csv; RUN/features-SPLIT.npz if left out.")
+        Path | None, typer.Option(metavar="DIR|FILE", help="A folder, or a file .npz or .csv; RUN if left out.")
     ] = None,
 ) -> None:
     """Write the features that the model of a run gives each example, with the targets, and print their shape and the path."""
@@ -23,9 +21,7 @@ def command(
     from deepforward.engine import Run, exports
 
     opened = Run.open(run)
-    path = out or run / f"features-{split}.npz"
-    if path.suffix not in (".npz", ".csv"):
-        raise InvalidOption(f"got --out {path}; expected a file that ends in .npz or .csv")
+    path, *_ = exports.output_paths(out or run, f"features-{split}", (".npz", ".csv"))  # one kind is enough in a folder
     source = opened.data if data is None else load(data)
     features, targets = opened.embed(split, source)
     exports.write_features(path, features, targets, source)

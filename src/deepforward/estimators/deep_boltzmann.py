@@ -18,9 +18,14 @@ _SWEEPS = 50
 
 @dataclass(eq=False, repr=False)
 class DBM(EnergyEstimator):
-    """A deep Boltzmann machine: undirected layers, trained greedily, then together by persistent chains against mean field.
+    """A deep Boltzmann machine: undirected layers, trained together by persistent chains against mean field.
 
     Features are the mean field of the topmost units. The likelihood is a lower bound.
+
+    All layers learn at once from small weights, which centred gradients make possible (Montavon and Müller 2012). Greedy
+    training of one layer after another (Salakhutdinov and Hinton 2009) may come before. It is off, since the weights that it
+    leaves bear only lower rates. On digits of 8x8 pixels, with twice 100 units, the bound after 20 passes at the default rate
+    was -18 nats; after greedy training, and with `centre=False`, it was -25, that of independent units.
 
     Args:
         hidden: Units of each hidden layer from the lowest up, at least two layers.
@@ -34,7 +39,7 @@ class DBM(EnergyEstimator):
         weight_decay: L2 penalty.
         batch_size: Examples a step.
         n_iter: Passes over the data of joint training in `fit`.
-        n_pretraining_iter: Passes of greedy training for each layer before; 0 is none.
+        n_pretraining_iter: Passes of greedy training for each layer before, which wants a lower rate, 0.1 or less; 0 is none.
         validation_fraction: Share held out to be scored after each epoch, into `history_`.
         device: `auto`, `cpu`, `cuda`, ...
         verbose: Whether progress is shown.
@@ -43,16 +48,17 @@ class DBM(EnergyEstimator):
     Attributes:
         recipe_, model_, scaling_, history_, n_features_in_: See `EnergyEstimator`; the history is that of joint training.
 
-    Source: Salakhutdinov and Hinton 2009 (see `deepforward.models.energy.deep_boltzmann`).
+    Source: Salakhutdinov and Hinton 2009; Montavon and Müller 2012, Deep Boltzmann machines and the centering trick (see
+        `deepforward.models.energy.deep_boltzmann`).
     """
 
     _card: ClassVar[str] = "deep-boltzmann-machine"
 
     hidden: Sequence[int] = (500, 500)
     _: KW_ONLY
-    k: int = 5
-    learning_rate: float = 0.05
-    n_pretraining_iter: int = 10
+    k: int = 1
+    learning_rate: float = 0.3
+    n_pretraining_iter: int = 0
 
     def _model_options(self) -> Mapping[str, Any]:
         return {"hidden": sizes(self.hidden)}

@@ -12,7 +12,7 @@ from deepforward import catalogue
 from deepforward.errors import UnknownName
 from deepforward.report.blocks import Advice, Block, Heading, Table, Tone, Verdict
 from deepforward.report.figures import paired_trials
-from deepforward.report.measures import Measure, headline
+from deepforward.report.measures import Measure, headline, spoken
 from deepforward.report.plain import counted, plain
 from deepforward.report.run_record import RunRecord
 
@@ -183,12 +183,6 @@ def _sentence(text: str) -> str:
 
 def _words(name: str) -> str:
     return name.replace("-", " ")
-
-
-def spoken(name: str) -> str:
-    """A metric's name in words: `test/accuracy` is test accuracy."""
-    compounds = name.replace("log_likelihood", "log-likelihood").replace("log_partition", "log Z")
-    return compounds.replace("/", " ").replace("_", " ")
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:

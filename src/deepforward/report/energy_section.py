@@ -8,22 +8,32 @@ from typing import Any
 import numpy as np
 
 from deepforward.report.blocks import Block, Chart, Heading, Images, Table
-from deepforward.report.conclusion_section import spoken
 from deepforward.report.figures import by_epoch, histogram, histograms, training_curves
 from deepforward.report.figures.specification import evenly
-from deepforward.report.measures import measures
+from deepforward.report.measures import measures, spoken
 from deepforward.report.run_record import RunRecord
 
 #: Images in a row of the picture of a run's way; twelve such rows stay below what a grid may hold.
 _A_ROW = 8
 _ROWS = 12
 
-#: What the objective's `binarize` did to the data before their likelihood was measured.
+_AS_THEY_ARE = "Values were taken as they are, which treats a probability as an observation: not a likelihood to compare."
+#: Kind of visible units -> what the objective's `binarize` did to the data before their likelihood was measured.
 _BINARIZATIONS = {
-    "stochastic": "Pixels were drawn 0 or 1 with their value as the probability of 1, as for published likelihoods of MNIST.",
-    "threshold": "Pixels above one half were taken as 1, others as 0; published likelihoods of MNIST draw them instead.",
-    "none": "Pixels were taken as they are, which treats a probability as an observation: not a likelihood to compare.",
+    "binary": {
+        "stochastic": "Values were drawn 0 or 1 with the value as the probability of 1, as for published likelihoods of MNIST.",
+        "threshold": "Values above one half were taken as 1, others as 0; published likelihoods of MNIST draw them instead.",
+        "none": _AS_THEY_ARE,
+    },
+    "softmax": {
+        "stochastic": "Each group was drawn one of its categories, with its values as the probabilities.",
+        "threshold": "Each group was taken for its likeliest category.",
+        "none": _AS_THEY_ARE,
+    },
 }
+_DENSITY = (
+    "Of a density of the scaled data, which depends on their scaling and may be above 1: not to compare with probabilities."
+)
 
 
 def has_energy(record: RunRecord) -> bool:
@@ -154,17 +164,23 @@ def _gap(entry: Mapping[str, Any]) -> float | None:
 
 def _likelihood(record: RunRecord) -> Iterator[Block]:
     found = measures(record.metrics)
-    told = [m for m in found if m.quantity in ("log_likelihood", "log_likelihood_bound", "log_partition")]
+    told = [m for m in found if m.is_likelihood or m.quantity == "log_partition"]
     if not told:
         return
     caption = "Nats, of an example on average; the higher, the better. The interval is that of the estimate of log Z."
-    if any(m.quantity == "log_likelihood_bound" for m in told):
+    if any(m.is_bound for m in told):
         caption += " The likelihood itself is at least the bound."
-    visible = dict(record.recipe.get("model_options", {})).get("visible", "binary")
-    if visible != "gaussian":
-        caption += " " + _BINARIZATIONS[dict(record.recipe.get("objective_options", {})).get("binarize", "stochastic")]
+    kind = _option(record, "model_options", "visible", "binary")
+    binarize = _option(record, "objective_options", "binarize", "stochastic")
+    told_of = _BINARIZATIONS.get(kind, _BINARIZATIONS["binary"])  # a model of one's own may call anything visible
+    caption += f" {_DENSITY if kind == 'gaussian' else told_of[binarize]}"
     rows = [[spoken(m.name), m.value, m.range() or None] for m in told]
     yield Table(["quantity", "nats", "95% interval"], rows, {"nats": ".2f"}, caption, half=True)
+
+
+def _option(record: RunRecord, of: str, name: str, default: str) -> str:
+    """An option of the model or the objective, which a recipe leaves out where it is the default."""
+    return str(dict(record.recipe.get(of, {})).get(name, default))
 
 
 def _inside(record: RunRecord) -> Iterator[Block]:
@@ -176,6 +192,7 @@ def _inside(record: RunRecord) -> Iterator[Block]:
             contrast="each",
         )
     portrait = record.portrait
+    is_binary = _option(record, "model_options", "hidden_kind", "binary") == "binary"
     if "weights" in portrait:
         yield histogram(portrait["weights"], quantity="weight", caption="A random sample of the weights.")
     for name in (name for name in portrait if name.startswith("hidden_activity")):
@@ -183,13 +200,15 @@ def _inside(record: RunRecord) -> Iterator[Block]:
         yield histogram(
             portrait[name],
             quantity="mean activity of a hidden unit" + (f" of layer {layer}" if layer else ""),
-            caption="Over training examples. Near 0: the unit is dead. Near 1: it is always on and says no more than a bias.",
+            caption="Over training examples. Near 0: the unit is dead."
+            + (" Near 1: it is always on and says no more than a bias." if is_binary else ""),
         )
     yield from _line(
         record,
-        {"dead": "units/dead", "always on": "units/always_on"},
+        {"dead": "units/dead"} | ({"always on": "units/always_on"} if is_binary else {}),
         "share of the hidden units",
-        "Units whose mean activity over training examples is below 1% or above 99%: they tell nothing of an example.",
+        f"Units whose mean activity over training examples is below 0.01{' or above 0.99' if is_binary else ''}: they tell "
+        "nothing of an example.",
     )
     if "activity_map" in portrait:
         values = np.asarray(portrait["activity_map"], dtype=np.float64)

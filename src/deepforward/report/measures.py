@@ -44,6 +44,16 @@ class Measure:
         return UNITS.get(self.quantity, "")
 
     @property
+    def is_likelihood(self) -> bool:
+        """Whether it is a log-likelihood or a bound of one."""
+        return self.quantity == "log_likelihood" or self.is_bound
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it is a lower bound of a log-likelihood."""
+        return self.quantity == "log_likelihood_bound"
+
+    @property
     def is_exact(self) -> bool:
         """Whether an interval is known and has no width."""
         return self.interval is not None and self.interval[0] == self.interval[1]
@@ -58,7 +68,7 @@ class Measure:
             return ""
         low, high = self.interval
         if low == high:  # a bound is one still, when it is known exactly
-            return "log Z exact" if self.quantity.endswith("_bound") else "exact"
+            return "log Z exact" if self.is_bound else "exact"
         if math.isnan(low) or math.isnan(high):  # what is kept of an end that is infinite
             return f"at most {plain(high)}" if math.isnan(low) else f"at least {plain(low)}"
         digits = min(max(-math.floor(math.log10(high - low)), 1), 6) if math.isfinite(high - low) else 2
@@ -90,11 +100,13 @@ def headline(metrics: Mapping[str, float]) -> list[Measure]:
     """
     known = {name: value for name, value in metrics.items() if math.isfinite(value) or name.endswith(("_low", "_high"))}
     found = measures({name: value for name, value in known.items() if name.startswith("test/")} or known)
-    has_likelihood = any(_is_likelihood(measure) for measure in found)
+    has_likelihood = any(measure.is_likelihood for measure in found)
     behind = {"free_energy", "log_partition"} | ({"pseudo_log_likelihood"} if has_likelihood else set())
     told = [measure for measure in found if measure.quantity not in behind and math.isfinite(measure.value)]
-    return sorted(told, key=lambda measure: not (measure.name.endswith("accuracy") or _is_likelihood(measure)))
+    return sorted(told, key=lambda measure: not (measure.name.endswith("accuracy") or measure.is_likelihood))
 
 
-def _is_likelihood(measure: Measure) -> bool:
-    return measure.quantity in ("log_likelihood", "log_likelihood_bound")
+def spoken(name: str) -> str:
+    """A metric's name in words: `test/accuracy` is test accuracy."""
+    compounds = name.replace("log_likelihood", "log-likelihood").replace("log_partition", "log Z")
+    return compounds.replace("/", " ").replace("_", " ")

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from deepforward.report.blocks import Block, Code, Facts, Heading, Images, Table, Text
-from deepforward.report.conclusion_section import conclusion_section, finite, spoken, trials_section
+from deepforward.report.conclusion_section import conclusion_section, finite, trials_section
 from deepforward.report.energy_section import energy_section, has_energy
 from deepforward.report.figures import confusion_matrix, quantities, training_curves
-from deepforward.report.measures import headline, measures
+from deepforward.report.measures import headline, measures, spoken
 from deepforward.report.page import Page
 from deepforward.report.plain import counted
 from deepforward.report.readings_section import LayerReadings, gradient_map, readings_section

@@ -20,7 +20,7 @@ from deepforward.report.figures.specification import (
     spans_decades,
     specification,
 )
-from deepforward.report.measures import UNITS
+from deepforward.report.measures import UNITS, spoken
 
 History = Sequence[Mapping[str, Any]]
 
@@ -69,7 +69,7 @@ def training_curves(runs: Mapping[str, History], quantity: str) -> Chart:
         "legend": {"symbolType": "stroke", "symbolSize": 220} if len(splits) > 1 else None,
     }
     epochs = sorted({row["epoch"] for row in rows})
-    title = quantity.replace("log_likelihood", "log-likelihood").replace("_", " ")
+    title = spoken(quantity)
     values = [row["value"] for row in rows]
     title += f", {UNITS[quantity]}" if quantity in UNITS else ""
     zero = min(values, default=0) >= 0
