@@ -44,8 +44,8 @@ class AssociativeMemory(Claim):
     )
 
     def measure(self, budget: str, rng: torch.Generator, progress: Callable[[str], None]) -> Table:
-        """1000 units; 4 loads, one network and 64 patterns recalled of each (smoke), or 11 loads and 3 networks (full)."""
-        networks, probes = 1 if budget == "smoke" else 3, 64
+        """1000 units; 4 loads, one network and up to 128 patterns recalled of each (smoke), or 11 loads, 3 networks (full)."""
+        networks, probes = 1 if budget == "smoke" else 3, 128
         rows = [number("critical load", 0, critical_load())]
         for load in LOADS[budget]:
             progress(f"{load} patterns a unit")
