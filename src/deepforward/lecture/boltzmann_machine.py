@@ -21,7 +21,8 @@ from deepforward.report.figures import lines
 UNITS = 8
 SWEEPS = (0, 1, 2, 4, 8, 16, 32)
 #: Budget -> chains of Gibbs sampling, and runs of the encoder.
-BUDGETS = {"smoke": (2000, 3), "full": (50_000, 30)}
+#: Of 40 runs one took more than the most cycles: of 3 all must learn, of 10 one may fail.
+BUDGETS = {"smoke": (2000, 10), "full": (50_000, 30)}
 #: Cycles after which an encoder that has not learnt is given up, and for how many in a row it must know four codes.
 MOST_CYCLES, KEPT = 1000, 25
 
@@ -44,7 +45,7 @@ class BoltzmannEnergy(Claim):
     )
 
     def measure(self, budget: str, rng: torch.Generator, progress: Callable[[str], None]) -> Table:
-        """8 units; 2000 chains and 3 encoders (smoke), or 50,000 chains and 30 encoders (full)."""
+        """8 units; 2000 chains and 10 encoders (smoke), or 50,000 chains and 30 encoders (full)."""
         chains, runs = BUDGETS[budget]
         progress("energies and probabilities")
         model = random_machine(UNITS, rng)
