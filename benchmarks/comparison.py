@@ -96,6 +96,8 @@ def publish(question: str, rows: Sequence[Row], json_file: Path | None) -> None:
             f"  {row['name']:<34} {row['ours']:10.4g} {row['unit']:<12} {row['peer_name']} {row['peer']:.4g}"
             f"   ratio {row['ratio']:.2f} [{low:.2f}, {high:.2f}]   n={row['n']}"
         )
+        if note := row.get("note"):
+            print(f"    {row['peer_name']}: {note}")
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps({"question": question, **_circumstances(), "rows": list(rows)}, indent=1))

@@ -22,6 +22,14 @@ def pytest_configure() -> None:
     torch.set_num_threads(1)  # sums depend on the number of threads, and tests run side by side
 
 
+#: Files with the longest tests, begun first: a long test that is begun last leaves all other workers idle.
+LONG = tuple(f"tests/{name}.py" for name in ("contracts/test_clinic", "contracts/test_claims", "clinic/test_energy_rules"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))  # stable: the order within a file is kept
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Where MNIST and Fashion-MNIST lie, or skip."""

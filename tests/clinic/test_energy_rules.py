@@ -270,12 +270,14 @@ def test_a_likelihood_is_what_an_objective_declares_and_says_what_guessing_knows
 def test_what_the_data_tell_is_taken_from_a_sibling_and_the_rest_from_the_run(bars, tmp_path):
     runs = [fit(RECIPE.replace(seed=seed, epochs=1), tmp_path / str(seed), quiet=True, data=bars) for seed in (0, 1)]
     first, own = map(evidence_of, runs)
-    beside = evidence_of(runs[1], sibling=first)
-    kept = [field.name for field in fields(Evidence) if field.name != "readings"]
-    assert [getattr(beside, name) for name in kept] == [getattr(own, name) for name in kept]
-    assert evidence_of(runs[1], sibling=replace(first, chance=7.0, floor=1.0, input_scale=2.0)) == (
-        replace(beside, chance=7.0, floor=1.0, input_scale=2.0, readings=runs[1].readings)
-    )
+
+    def plain(evidence: Evidence) -> dict[str, object]:
+        return {field.name: getattr(evidence, field.name) for field in fields(Evidence) if field.name != "readings"}
+
+    assert plain(evidence_of(runs[1], sibling=first)) == plain(own)
+    other = replace(first, chance=7.0, floor=1.0, input_scale=2.0)
+    assert plain(evidence_of(runs[1], sibling=other)) == plain(own) | {"chance": 7.0, "floor": 1.0, "input_scale": 2.0}
+    assert own.history != first.history
 
 
 def test_a_model_whose_visible_units_are_unknown_has_no_chance_level():
@@ -403,7 +405,8 @@ def test_an_untrained_machine_is_looked_at_and_left_as_found():
 
 
 def test_a_machine_whose_steps_are_too_long_is_cured(tmp_path, unchecked):
-    ill = RECIPE.replace(data="digits", model_options={"hidden": 8}, learning_rate=20.0, epochs=3, batch_size=20)
+    """Over seeds 0 to 2 both prescriptions bring 14% and more at the lower ends of their intervals, where 10% is worth it."""
+    ill = RECIPE.replace(data="digits", model_options={"hidden": 8}, learning_rate=10.0, epochs=3, batch_size=10)
     ill = ill.replace(objective_options={"persistent": True}, averaging=0.9, validation=0.3, weight_decay=0.003)
     baseline = fit(ill, tmp_path / "baseline", quiet=True)
     with unchecked():

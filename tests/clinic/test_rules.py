@@ -76,10 +76,10 @@ def test_half_dead_is_what_collapsed_inputs_give_and_no_finding():
 
 
 def test_what_counts_is_late_in_training():
-    only_first = readings(EVEN, KINDS, dead_share=[NAN, 1.0, NAN, 1.0, NAN, NAN])
-    flipped = only_first.values["dead_share"][::-1].copy()
-    assert dead_units(stuck(readings=only_first))
-    healed = replace(only_first, steps=(0, 1, 100), values={**only_first.values, "dead_share": flipped})
+    ill_late = readings(EVEN, KINDS, dead_share=[NAN, 1.0, NAN, 1.0, NAN, NAN])
+    flipped = ill_late.values["dead_share"][::-1].copy()
+    assert dead_units(stuck(readings=ill_late))
+    healed = replace(ill_late, steps=(0, 1, 100), values={**ill_late.values, "dead_share": flipped})
     assert dead_units(stuck(readings=healed)) == []
 
 

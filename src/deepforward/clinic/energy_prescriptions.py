@@ -78,7 +78,7 @@ def faster_learning(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe
 def decaying_rate(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
     """A rate that falls to zero in a straight line, so that chains catch up with the weights.
 
-    Source: Robbins and Monro 1951; Tieleman 2008, section 4.
+    Source: Robbins and Monro 1951; Tieleman 2008.
     """
     return recipe.replace(schedule="linear", schedule_options={})
 
@@ -134,7 +134,7 @@ def parallel_tempering(recipe: Recipe, evidence: Evidence, data: Dataset) -> Rec
 def more_sweeps(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
     """Ten times as many Gibbs sweeps between two steps.
 
-    Source: Tieleman 2008; Fischer and Igel 2010 (the bias of CD-k falls with k).
+    Source: Tieleman 2008; Fischer and Igel 2011, Bounding the bias of contrastive divergence learning (it falls with k).
     """
     steps = _option(asdict(recipe), "objective", "steps")
     return _with(recipe, steps=_DECADE if steps is _ABSENT else _DECADE * steps)

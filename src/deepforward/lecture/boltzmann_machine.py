@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from deepforward.lecture.claim import Check, Claim, Table, from_rows, to_rows
+from deepforward.lecture.claim import Check, Claim, Table, from_rows, number, numbers
 from deepforward.models.energy.boltzmann import BoltzmannMachine, encoder_connectivity
 from deepforward.models.energy.enumeration import all_states
 from deepforward.report.blocks import Block
@@ -21,7 +21,8 @@ from deepforward.report.figures import lines
 UNITS = 8
 SWEEPS = (0, 1, 2, 4, 8, 16, 32)
 #: Budget -> chains of Gibbs sampling, and runs of the encoder.
-BUDGETS = {"smoke": (2000, 3), "full": (50_000, 30)}
+#: Of 40 runs one took more than the most cycles: of 3 all must learn, of 10 one may fail.
+BUDGETS = {"smoke": (2000, 10), "full": (50_000, 30)}
 #: Cycles after which an encoder that has not learnt is given up, and for how many in a row it must know four codes.
 MOST_CYCLES, KEPT = 1000, 25
 
@@ -44,36 +45,36 @@ class BoltzmannEnergy(Claim):
     )
 
     def measure(self, budget: str, rng: torch.Generator, progress: Callable[[str], None]) -> Table:
-        """8 units; 2000 chains and 3 encoders (smoke), or 50,000 chains and 30 encoders (full)."""
+        """8 units; 2000 chains and 10 encoders (smoke), or 50,000 chains and 30 encoders (full)."""
         chains, runs = BUDGETS[budget]
         progress("energies and probabilities")
         model = random_machine(UNITS, rng)
-        rows = [*_matrix_forms(model), _row("sum of probabilities", 0, model.probabilities().sum().item())]
+        rows = [*_matrix_forms(model), number("sum of probabilities", 0, model.probabilities().sum().item())]
         progress("Gibbs sampling")
         rows += _sampling(model, chains, rng)
         progress("maximum likelihood")
         rows += _recovery(model, rng)
         for run in range(runs):
             progress(f"encoder {run + 1} of {runs}")
-            rows.append(_row("encoder cycles", run, encoder_cycles(rng)))
+            rows.append(number("encoder cycles", run, encoder_cycles(rng)))
         return from_rows(rows)
 
     def check(self, table: Table) -> list[Check]:
         """Identities to rounding, samples to their standard error, and the encoder as often as the source."""
-        ratio, error = _column(table, "x'Wx against double sum"), _column(table, "energy error")
-        recovered, cycles = _column(table, "recovery"), list(_column(table, "encoder cycles").values())
+        ratio, error = numbers(table, "x'Wx against double sum"), numbers(table, "energy error")
+        recovered, cycles = numbers(table, "recovery"), list(numbers(table, "encoder cycles").values())
         learnt = sum(c <= MOST_CYCLES for c in cycles) / len(cycles)
-        wrong = _column(table, "divergence of the printed form")
+        wrong = numbers(table, "divergence of the printed form")
         inf, identity = math.inf, "identity, float64"
         return [
             Check("x'Wx / double sum, W symmetric", ratio["symmetric"], 2 - 1e-12, 2 + 1e-12, "", "E18: each pair twice"),
             Check("x'Wx / double sum, W upper", ratio["upper"], 1 - 1e-12, 1 + 1e-12, "", "E18: each pair once"),
             Check("printed form, W symmetric: KL", wrong["symmetric"], 0.01, inf, "nats", "E18: another distribution"),
             Check("energy against the double sum", max(error.values()), 0, 1e-12, "nats", identity),
-            Check("sum of probabilities", _column(table, "sum of probabilities")[0], 1 - 1e-12, 1 + 1e-12, "", identity),
+            Check("sum of probabilities", numbers(table, "sum of probabilities")[0], 1 - 1e-12, 1 + 1e-12, "", identity),
             Check(
                 "Gibbs: farthest of 36 moments from exact",
-                _column(table, "farthest moment")[SWEEPS[-1]],
+                numbers(table, "farthest moment")[SWEEPS[-1]],
                 0,
                 4.5,
                 "standard errors",
@@ -93,8 +94,8 @@ class BoltzmannEnergy(Claim):
 
     def draw(self, table: Table) -> list[Block]:
         """Gibbs sampling against sweeps, and how long each encoder took."""
-        far, noise = _column(table, "farthest moment"), 4.5
-        cycles = _column(table, "encoder cycles")
+        far, noise = numbers(table, "farthest moment"), 4.5
+        cycles = numbers(table, "encoder cycles")
         shown = [[f"run {run + 1}", count if count <= MOST_CYCLES else "not learnt"] for run, count in cycles.items()]
         learnt = [count for count in cycles.values() if count <= MOST_CYCLES]
         middle = f"Median {statistics.median(learnt):g} cycles; Ackley et al. 110." if learnt else ""
@@ -112,12 +113,12 @@ class BoltzmannEnergy(Claim):
 
     def refutation(self) -> Table:
         """As if W were counted once or thrice, sampling and learning went astray, and no encoder found its codes."""
-        rows = [_row("x'Wx against double sum", "symmetric", 1.0), _row("x'Wx against double sum", "upper", 2.0)]
-        rows += [_row("divergence of the printed form", "symmetric", 0.0), _row("energy error", "symmetric", 1.0)]
-        rows += [_row("sum of probabilities", 0, 0.9)]
-        rows += [_row("farthest moment", sweeps, 30.0) for sweeps in SWEEPS]
-        rows += [_row("recovery", "divergence", 0.1), _row("recovery", "parameters", 1.0)]
-        return from_rows([*rows, *(_row("encoder cycles", run, MOST_CYCLES + 1) for run in range(3))])
+        rows = [number("x'Wx against double sum", "symmetric", 1.0), number("x'Wx against double sum", "upper", 2.0)]
+        rows += [number("divergence of the printed form", "symmetric", 0.0), number("energy error", "symmetric", 1.0)]
+        rows += [number("sum of probabilities", 0, 0.9)]
+        rows += [number("farthest moment", sweeps, 30.0) for sweeps in SWEEPS]
+        rows += [number("recovery", "divergence", 0.1), number("recovery", "parameters", 1.0)]
+        return from_rows([*rows, *(number("encoder cycles", run, MOST_CYCLES + 1) for run in range(3))])
 
 
 def random_machine(units: int, rng: torch.Generator) -> BoltzmannMachine:
@@ -137,7 +138,7 @@ def encoder_cycles(rng: torch.Generator, most: int = MOST_CYCLES) -> int:
     that go on from cycle to cycle, and moves every parameter by 0.4 in the direction of the gradient, after a decay of 2%.
     Hidden units are drawn in both phases. The noise is needed: the exact gradient mostly ends where two patterns share a code.
 
-    Source: Ackley, Hinton, Sejnowski 1985, section 4: noisy clamping, and steps of fixed size.
+    Source: Ackley, Hinton, Sejnowski 1985: noisy clamping, and steps of fixed size.
     """
     with torch.random.fork_rng(devices=[]):
         model = BoltzmannMachine((8,), hidden=2, connectivity=encoder_connectivity(4, 2), weight_scale=0.0)
@@ -166,12 +167,12 @@ def _matrix_forms(model: BoltzmannMachine) -> list[dict[str, Any]]:
     pairs = itertools.combinations(range(UNITS), 2)
     double = torch.stack([weight[i, j] * states[:, i] * states[:, j] for i, j in pairs]).sum(0)
     energy, right = -states @ bias - double, model.probabilities()
-    rows = [_row("energy error", "symmetric", (model.energy((states, states[:, :0])) - energy).abs().max().item())]
+    rows = [number("energy error", "symmetric", (model.energy((states, states[:, :0])) - energy).abs().max().item())]
     for form, matrix in (("symmetric", weight), ("upper", weight.triu())):
         product = ((states @ matrix) * states).sum(1)
         printed = (states @ bias + product).softmax(0)
-        rows.append(_row("x'Wx against double sum", form, ((product @ double) / (double @ double)).item()))
-        rows.append(_row("divergence of the printed form", form, _divergence(right, printed)))
+        rows.append(number("x'Wx against double sum", form, ((product @ double) / (double @ double)).item()))
+        rows.append(number("divergence of the printed form", form, _divergence(right, printed)))
     return rows
 
 
@@ -184,7 +185,7 @@ def _sampling(model: BoltzmannMachine, chains: int, rng: torch.Generator) -> lis
         states = model.advance(states, rng, sweeps - left)
         left = sweeps
         errors = (exact * (1 - exact) / chains).sqrt()
-        rows.append(_row("farthest moment", sweeps, ((_moments(states[0]).mean(0) - exact) / errors).abs().max().item()))
+        rows.append(number("farthest moment", sweeps, ((_moments(states[0]).mean(0) - exact) / errors).abs().max().item()))
     return rows
 
 
@@ -208,8 +209,8 @@ def _recovery(truth: BoltzmannMachine, rng: torch.Generator) -> list[dict[str, A
     optimizer.step(loss)
     apart = torch.cat([(p - q).detach().flatten() for p, q in zip(model.parameters(), truth.parameters(), strict=True)])
     return [
-        _row("recovery", "divergence", _divergence(right, model.probabilities())),
-        _row("recovery", "parameters", apart.abs().max().item()),
+        number("recovery", "divergence", _divergence(right, model.probabilities())),
+        number("recovery", "parameters", apart.abs().max().item()),
     ]
 
 
@@ -222,11 +223,3 @@ def _moments(states: Tensor) -> Tensor:
     """x_i, and x_i x_j of i < j."""
     rows, columns = torch.triu_indices(states.shape[1], states.shape[1], 1)
     return torch.cat((states, states[:, rows] * states[:, columns]), 1)
-
-
-def _row(quantity: str, at: object, value: float) -> dict[str, Any]:
-    return {"quantity": quantity, "at": at, "value": value}
-
-
-def _column(table: Table, quantity: str) -> dict[Any, float]:
-    return {row["at"]: row["value"] for row in to_rows(table) if row["quantity"] == quantity}

@@ -25,6 +25,16 @@ def to_rows(table: Table) -> list[dict[str, Any]]:
     return [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
 
 
+def number(quantity: str, at: object, value: float) -> dict[str, Any]:
+    """A row of a table that has one row a number: what it is of, where it was measured, and the number."""
+    return {"quantity": quantity, "at": at, "value": value}
+
+
+def numbers(table: Table, quantity: str) -> dict[Any, float]:
+    """`at` -> value of one quantity of a table whose rows are from `number`."""
+    return {row["at"]: row["value"] for row in to_rows(table) if row["quantity"] == quantity}
+
+
 @dataclass(frozen=True)
 class Check:
     """One number held against its bounds.

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from deepforward.lecture.claim import Check, Claim, Table, from_rows, to_rows
+from deepforward.lecture.claim import Check, Claim, Table, from_rows, number, numbers
 from deepforward.models.energy.hopfield import Hopfield, overlap
 from deepforward.models.energy.hopfield_capacity import (
     critical_load,
@@ -44,9 +44,9 @@ class AssociativeMemory(Claim):
     )
 
     def measure(self, budget: str, rng: torch.Generator, progress: Callable[[str], None]) -> Table:
-        """1000 units; 4 loads, one network and 16 patterns recalled of each (smoke), or 11 loads, 3 and 30 (full)."""
-        networks, probes = (1, 16) if budget == "smoke" else (3, 30)
-        rows = [_row("critical load", 0, critical_load())]
+        """1000 units; 4 loads, one network and up to 128 patterns recalled of each (smoke), or 11 loads, 3 networks (full)."""
+        networks, probes = 1 if budget == "smoke" else 3, 128
+        rows = [number("critical load", 0, critical_load())]
         for load in LOADS[budget]:
             progress(f"{load} patterns a unit")
             rows += _at_load(load, networks, probes, rng)
@@ -58,40 +58,40 @@ class AssociativeMemory(Claim):
 
     def check(self, table: Table) -> list[Check]:
         """Theory of many units against 1000 of them."""
-        recalled, theory = _column(table, "overlap"), _column(table, "overlap, theory")
-        unstable, errors = _column(table, "unstable bits"), _column(table, "unstable bits, standard error")
+        recalled, theory = numbers(table, "overlap"), numbers(table, "overlap, theory")
+        unstable, errors = numbers(table, "unstable bits"), numbers(table, "unstable bits, standard error")
         misfit = max(abs(recalled[a] - theory[a]) for a in recalled if a <= 0.12)
         # Below 0.08 less than ten unstable bits are expected, too few for a normal law.
         farthest = max(abs(unstable[a] - unstable_bit_probability(a)) / errors[a] for a in unstable if a >= 0.08)
-        rises = sum(sum(_column(table, f"rises from {start}").values()) for start in STARTS)
-        whole, sync = _column(table, "patterns without error"), _column(table, "states that never rest")
-        other = _column(table, "other forms")
+        rises = sum(sum(numbers(table, f"rises from {start}").values()) for start in STARTS)
+        whole, sync = numbers(table, "patterns without error"), numbers(table, "states that never rest")
+        other = numbers(table, "other forms")
         ags = "Amit, Gutfreund, Sompolinsky 1985"
         return [
             Check("updates that raise the energy", rises, 0, 0, "", "Hopfield 1982: each changes it by -|Δs| |h|"),
-            Check("critical load", _column(table, "critical load")[0], 0.1375, 0.1385, "patterns/unit", ags),
+            Check("critical load", numbers(table, "critical load")[0], 0.1375, 0.1385, "patterns/unit", ags),
             Check("overlap at load 0.12", recalled[0.12], 0.95, 1, "", f"{ags}: 0.993"),
             Check("overlap at load 0.20", recalled[0.20], 0, 0.6, "", f"{ags}: beyond 0.138; 0.3 to 0.45 is left"),
             Check("overlap against theory up to 0.12", misfit, 0, 0.02, "", f"{ags}; 1000 units"),
             Check("unstable bits against Q(1/√load)", farthest, 0, 4.5, "standard errors", "normal crosstalk; p < 1e-4 a load"),
             Check("patterns without error, N/(2 ln N)", whole["N / (2 ln N)"], 0.75, 1, "share", "60 networks: 0.92 ± 0.04"),
             Check("patterns without error, 0.138 N", whole["0.138 N"], 0, 0.15, "share", "60 networks: 0.06 ± 0.02"),
-            Check("synchronous recall: to and fro", sync["synchronous"], 1e-3, 1, "share", "Goles 1985: cycles of two"),
+            Check("synchronous recall: to and fro", sync["synchronous"], 1e-3, 1, "share", "Goles et al. 1985: cycles of two"),
             Check("asynchronous recall: no rest", sync["asynchronous"], 0, 0, "share", "the energy falls, states are finite"),
             Check("pseudo-inverse at load 0.5", other["pseudo-inverse"], 0.99, 1, "overlap", "Personnaz 1985; 3% damaged"),
-            Check("modern form, 100 a unit", other["modern"], 0.99, 1, "overlap", "Ramsauer 2021: exponential capacity"),
+            Check("modern form, 100 a unit", other["modern"], 0.99, 1, "overlap", "Ramsauer et al. 2021: exponential capacity"),
         ]
 
     def draw(self, table: Table) -> list[Block]:
         """Overlap and unstable bits against load, with their theory, and the energy along recall."""
-        recalled, unstable = _column(table, "overlap"), _column(table, "unstable bits")
-        errors = [2 * error for error in _column(table, "unstable bits, standard error").values()]
+        recalled, unstable = numbers(table, "overlap"), numbers(table, "unstable bits")
+        errors = [2 * error for error in numbers(table, "unstable bits, standard error").values()]
         band = [[u + sign * error for u, error in zip(unstable.values(), errors, strict=True)] for sign in (-1, 1)]
-        sweeps = _column(table, f"energy from {STARTS[0]}")
+        sweeps = numbers(table, f"energy from {STARTS[0]}")
         return [
             lines(
                 list(recalled),
-                {f"{UNITS} units": list(recalled.values()), "theory": list(_column(table, "overlap, theory").values())},
+                {f"{UNITS} units": list(recalled.values()), "theory": list(numbers(table, "overlap, theory").values())},
                 x_title="load, patterns a unit",
                 y_title="overlap with the pattern after recall",
                 caption="Recall breaks down at 0.138. Beyond, a state between the patterns keeps some overlap, whose value the "
@@ -111,7 +111,7 @@ class AssociativeMemory(Claim):
             ),
             lines(
                 list(sweeps),
-                {f"from {start}": list(_column(table, f"energy from {start}").values()) for start in STARTS},
+                {f"from {start}": list(numbers(table, f"energy from {start}").values()) for start in STARTS},
                 x_title="sweeps through all units",
                 y_title="energy a unit",
                 caption="No update raises the energy; from a random state it ends higher, in a mixture of patterns.",
@@ -120,14 +120,14 @@ class AssociativeMemory(Claim):
 
     def refutation(self) -> Table:
         """A network that climbs, recalls at any load or at none, and whose other forms do no better."""
-        rows = [_row("critical load", 0, 0.5)]
+        rows = [number("critical load", 0, 0.5)]
         for load, value in ((0.12, 0.2), (0.20, 1.0)):
-            rows += [_row("overlap", load, value), _row("overlap, theory", load, 1.0)]
-            rows += [_row("unstable bits", load, 0.2), _row("unstable bits, standard error", load, 1e-4)]
-        rows += [_row(f"rises from {start}", 0, 3) for start in STARTS]
-        rows += [_row("patterns without error", "N / (2 ln N)", 0.0), _row("patterns without error", "0.138 N", 1.0)]
-        rows += [_row("states that never rest", "synchronous", 0.0), _row("states that never rest", "asynchronous", 0.5)]
-        return from_rows([*rows, _row("other forms", "pseudo-inverse", 0.3), _row("other forms", "modern", 0.3)])
+            rows += [number("overlap", load, value), number("overlap, theory", load, 1.0)]
+            rows += [number("unstable bits", load, 0.2), number("unstable bits, standard error", load, 1e-4)]
+        rows += [number(f"rises from {start}", 0, 3) for start in STARTS]
+        rows += [number("patterns without error", "N / (2 ln N)", 0.0), number("patterns without error", "0.138 N", 1.0)]
+        rows += [number("states that never rest", "synchronous", 0.0), number("states that never rest", "asynchronous", 0.5)]
+        return from_rows([*rows, number("other forms", "pseudo-inverse", 0.3), number("other forms", "modern", 0.3)])
 
 
 def _at_load(load: float, networks: int, probes: int, rng: torch.Generator) -> list[dict[str, Any]]:
@@ -143,10 +143,10 @@ def _at_load(load: float, networks: int, probes: int, rng: torch.Generator) -> l
         shares.append(net.unstable_share(patterns).mean().item())
         overlaps.append(overlap(net.recall(patterns[:probes], rng).states, patterns[:probes]).mean().item())
     return [
-        _row("overlap", load, sum(overlaps) / networks),
-        _row("overlap, theory", load, recalled_overlap(load)),
-        _row("unstable bits", load, sum(shares) / networks),
-        _row("unstable bits, standard error", load, _share_error(load, stored * UNITS, stored) / math.sqrt(networks)),
+        number("overlap", load, sum(overlaps) / networks),
+        number("overlap, theory", load, recalled_overlap(load)),
+        number("unstable bits", load, sum(shares) / networks),
+        number("unstable bits, standard error", load, _share_error(load, stored * UNITS, stored) / math.sqrt(networks)),
     ]
 
 
@@ -173,8 +173,8 @@ def _energies(start: str, rng: torch.Generator, units: int = 300, sweeps: int = 
             state = net.update(state, unit)
             energies.append(net.energy(state).item())
     rises = sum(after > before + 1e-9 for before, after in itertools.pairwise(energies))
-    along = [_row(f"energy from {start}", i / units, energies[i] / units) for i in range(0, len(energies), often)]
-    return [*along, _row(f"rises from {start}", 0, rises)]
+    along = [number(f"energy from {start}", i / units, energies[i] / units) for i in range(0, len(energies), often)]
+    return [*along, number(f"rises from {start}", 0, rises)]
 
 
 def _error_free(rng: torch.Generator) -> list[dict[str, Any]]:
@@ -183,7 +183,7 @@ def _error_free(rng: torch.Generator) -> list[dict[str, Any]]:
     for name, stored in (("N / (2 ln N)", int(error_free_patterns(UNITS))), ("0.138 N", round(0.138 * UNITS))):
         patterns = _signs(stored, UNITS, rng=rng)
         whole = (_hebb(patterns).unstable_share(patterns) == 0).double().mean().item()
-        found.append(_row("patterns without error", name, whole))
+        found.append(number("patterns without error", name, whole))
     return found
 
 
@@ -191,7 +191,7 @@ def _synchronous(rng: torch.Generator) -> list[dict[str, Any]]:
     """Share of random starts from which recall finds no rest, in both modes."""
     net, starts = _hebb(_signs(6, 40, rng=rng)), _signs(1000, 40, rng=rng)
     return [
-        _row("states that never rest", mode, 1 - net.recall(starts, rng, mode=mode).converged.double().mean().item())
+        number("states that never rest", mode, 1 - net.recall(starts, rng, mode=mode).converged.double().mean().item())
         for mode in ("synchronous", "asynchronous")
     ]
 
@@ -207,8 +207,8 @@ def _forms_that_hold_more(rng: torch.Generator) -> list[dict[str, Any]]:
     attention.store(many)
     attended = attention(_damaged(many[:100], 0.05, rng)).sign()
     return [
-        _row("other forms", "pseudo-inverse", overlap(ends, patterns[:100]).mean().item()),
-        _row("other forms", "modern", overlap(attended, many[:100]).mean().item()),
+        number("other forms", "pseudo-inverse", overlap(ends, patterns[:100]).mean().item()),
+        number("other forms", "modern", overlap(attended, many[:100]).mean().item()),
     ]
 
 
@@ -225,11 +225,3 @@ def _signs(*shape: int, rng: torch.Generator) -> Tensor:
 def _damaged(states: Tensor, share: float, rng: torch.Generator) -> Tensor:
     """The states with each bit turned with probability `share`."""
     return torch.where(torch.rand(states.shape, generator=rng) < share, -states, states)
-
-
-def _row(quantity: str, at: object, value: float) -> dict[str, Any]:
-    return {"quantity": quantity, "at": at, "value": value}
-
-
-def _column(table: Table, quantity: str) -> dict[Any, float]:
-    return {row["at"]: row["value"] for row in to_rows(table) if row["quantity"] == quantity}

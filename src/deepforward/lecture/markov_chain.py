@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from deepforward.lecture.claim import Check, Claim, Table, from_rows, to_rows
+from deepforward.lecture.claim import Check, Claim, Table, from_rows, number, numbers
 from deepforward.report.blocks import Block
 from deepforward.report.blocks import Table as Cells
 from deepforward.report.figures import lines
@@ -20,6 +20,9 @@ WEATHER = MarkovChain(
     torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.0, 0.3, 0.7]], dtype=torch.float64), ["sun", "cloud", "rain"]
 )
 SHARES = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64)
+#: Two states that follow each other for ever, and a game that ends in one of two ways.
+IN_TURN = MarkovChain(torch.tensor([[0, 1], [1, 0]]))
+GAMBLE = MarkovChain(torch.tensor([[1, 0, 0], [0.5, 0, 0.5], [0, 0, 1]]))
 STEPS = 60
 
 
@@ -39,38 +42,38 @@ class ForgetfulChain(Claim):
         """10 random chains and 4,000 walks (smoke), or 200 and 100,000 (full)."""
         chains, walks = (10, 4_000) if budget == "smoke" else (200, 100_000)
         progress("distances")
-        rows = [*_distances(), *_settled(), *_that_never_settle()]
+        rows = [*_distances(), *_settled()]
         progress(f"{chains} random chains")
-        rows += [_row("eigenvector against iteration", i, _disagreement(2 + i % 9, rng)) for i in range(chains)]
+        rows += [number("eigenvector against iteration", i, _disagreement(2 + i % 9, rng)) for i in range(chains)]
         progress(f"{walks} walks")
         return from_rows([*rows, *_walks(walks, rng)])
 
     def check(self, table: Table) -> list[Check]:
         """Numbers known in closed form, identities, and walks within the errors of their number."""
-        settled, sun = _column(table, "settled"), _column(table, "distance from sun")
+        settled, sun = numbers(table, "settled"), numbers(table, "distance from sun")
         rate = math.log(sun[STEPS] / sun[STEPS // 2]) / (STEPS // 2)
-        disagreement = max(_column(table, "eigenvector against iteration").values())
-        odd = _column(table, "that never settle")
-        walks = _column(table, "walks")
+        disagreement = max(numbers(table, "eigenvector against iteration").values())
+        in_turn, ends = numbers(table, "distance in turn")[STEPS], numbers(table, "ends of a gamble")[0]
+        walks = numbers(table, "walks")
         return [
             Check("stationary distribution", settled["error"], 0, 1e-12, "total variation", "pi = (.6, .3, .1): pi P = pi"),
             Check("second eigenvalue", settled["second"], 0.8 - 1e-12, 0.8 + 1e-12, "", "(x - 1)(x - .8)(x - .5)"),
             Check("distance after 60 steps", sun[STEPS], 4.9e-7, 5.3e-7, "total variation", "0.8^60 / 3"),
             Check("rate of forgetting", rate, math.log(0.8) - 1e-4, math.log(0.8) + 1e-4, "nats/step", "ln of the eigenvalue"),
             Check("eigenvector against iteration", disagreement, 0, 1e-10, "total variation", "identity, random chains"),
-            Check("two states in turn after 60 steps", odd["in turn"], 0.5, 0.5, "total variation", "period 2: never settles"),
-            Check("stationary distributions of a gamble", odd["gamble"], 2, 2, "", "two states that nothing leaves"),
+            Check("two states in turn after 60 steps", in_turn, 0.5, 0.5, "total variation", "period 2: never settles"),
+            Check("stationary distributions of a gamble", ends, 2, 2, "", "two states that nothing leaves"),
             Check("ends of walks", walks["chi-square"], 0, 24, "chi-square", "2 degrees of freedom, p = 6e-6"),
-            Check("chain estimated from walks", walks["estimate"], 0, 5, "standard errors", "5 free entries, p = 3e-6"),
+            Check("chain estimated from walks", walks["estimate"], 0, 5, "standard errors", "5 distinct errors, p = 3e-6"),
         ]
 
     def draw(self, table: Table) -> list[Block]:
         """The distance to the stationary distribution, from each start, and what it is."""
-        series = {f"from {name}": list(_column(table, f"distance from {name}").values()) for name in WEATHER.states}
-        series["two states in turn"] = list(_column(table, "distance in turn").values())
+        series = {f"from {name}": list(numbers(table, f"distance from {name}").values()) for name in WEATHER.states}
+        series["two states in turn"] = list(numbers(table, "distance in turn").values())
         return [
             lines(
-                list(_column(table, "distance from sun")),
+                list(numbers(table, "distance from sun")),
                 series,
                 x_title="steps",
                 y_title="total variation distance to the stationary distribution",
@@ -79,7 +82,7 @@ class ForgetfulChain(Claim):
             ),
             Cells(
                 columns=["state", "stationary probability", "share of walks there"],
-                rows=[[name, _column(table, "pi")[name], _column(table, "share of walks")[name]] for name in WEATHER.states],
+                rows=[[name, numbers(table, "pi")[name], numbers(table, "share of walks")[name]] for name in WEATHER.states],
                 formats={"stationary probability": ".4f", "share of walks there": ".4f"},
                 caption=f"Where walks are after {STEPS} steps.",
             ),
@@ -87,38 +90,30 @@ class ForgetfulChain(Claim):
 
     def refutation(self) -> Table:
         """A chain that remembers its start, and a periodic one that forgets it."""
-        rows = [_row("distance from sun", t, 0.4) for t in (STEPS // 2, STEPS)]
-        rows += [_row("settled", "error", 0.1), _row("settled", "second", 1.0), _row("eigenvector against iteration", 0, 0.1)]
-        rows += [_row("that never settle", "in turn", 1e-7), _row("that never settle", "gamble", 1)]
-        return from_rows([*rows, _row("walks", "chi-square", 1e4), _row("walks", "estimate", 50.0)])
+        rows = [number("distance from sun", t, 0.4) for t in (STEPS // 2, STEPS)]
+        rows += [number("settled", "error", 0.1), number("settled", "second", 1.0)]
+        rows += [number("distance in turn", STEPS, 1e-7), number("ends of a gamble", 0, 1)]
+        rows += [number("eigenvector against iteration", 0, 0.1)]
+        return from_rows([*rows, number("walks", "chi-square", 1e4), number("walks", "estimate", 50.0)])
 
 
 def _distances() -> list[dict[str, Any]]:
     """Total variation distance after each step: the chain from each of its states, and two states that follow in turn."""
-    in_turn = MarkovChain(torch.tensor([[0, 1], [1, 0]]))
     found = []
-    for name, chain, start in [*((f"from {s}", WEATHER, s) for s in WEATHER.states), ("in turn", in_turn, 0)]:
+    for name, chain, start in [*((f"from {s}", WEATHER, s) for s in WEATHER.states), ("in turn", IN_TURN, 0)]:
         pi = chain.stationary()
         distances = [total_variation(chain.distribution(start, t), pi).item() for t in range(STEPS + 1)]
-        found += [_row(f"distance {name}", t, distance) for t, distance in enumerate(distances)]
+        found += [number(f"distance {name}", t, distance) for t, distance in enumerate(distances)]
     return found
 
 
 def _settled() -> list[dict[str, Any]]:
+    """Where chains come to rest: the stationary distribution and what is known of it, and the number of a gamble's ends."""
     pi = WEATHER.stationary()
-    rows = [_row("pi", name, p) for name, p in zip(WEATHER.states, pi.tolist(), strict=True)]
-    error = total_variation(pi, SHARES).item()
-    return [*rows, _row("settled", "error", error), _row("settled", "second", WEATHER.second_eigenvalue)]
-
-
-def _that_never_settle() -> list[dict[str, Any]]:
-    in_turn = MarkovChain(torch.tensor([[0, 1], [1, 0]]))
-    gamble = MarkovChain(torch.tensor([[1, 0, 0], [0.5, 0, 0.5], [0, 0, 1]]))
-    distance = total_variation(in_turn.distribution(0, STEPS), in_turn.stationary()).item()
-    return [
-        _row("that never settle", "in turn", distance),
-        _row("that never settle", "gamble", len(gamble.stationary_distributions())),
-    ]
+    rows = [number("pi", name, p) for name, p in zip(WEATHER.states, pi.tolist(), strict=True)]
+    rows += [number("settled", "error", total_variation(pi, SHARES).item())]
+    rows += [number("settled", "second", WEATHER.second_eigenvalue)]
+    return [*rows, number("ends of a gamble", 0, len(GAMBLE.stationary_distributions()))]
 
 
 def _disagreement(states: int, rng: torch.Generator) -> float:
@@ -130,12 +125,12 @@ def _disagreement(states: int, rng: torch.Generator) -> float:
 
 def _walks(count: int, rng: torch.Generator) -> list[dict[str, Any]]:
     """Where independent walks from the rarest state end, and the chain that their transitions suggest."""
-    walks = WEATHER.sample(STEPS, rng, start="rain", chains=count)
+    walks = WEATHER.sample(STEPS + 1, rng, start="rain", chains=count)  # the first state takes no step
     shares = walks[:, -1].bincount(minlength=3) / count
     chi_square = count * ((shares - SHARES) ** 2 / SHARES).sum().item()
     estimate = MarkovChain.from_sequence(*walks.tolist(), states=range(3)).transition
-    rows = [_row("share of walks", name, share) for name, share in zip(WEATHER.states, shares.tolist(), strict=True)]
-    return [*rows, _row("walks", "chi-square", chi_square), _row("walks", "estimate", _standard_errors(estimate, walks))]
+    rows = [number("share of walks", name, share) for name, share in zip(WEATHER.states, shares.tolist(), strict=True)]
+    return [*rows, number("walks", "chi-square", chi_square), number("walks", "estimate", _standard_errors(estimate, walks))]
 
 
 def _standard_errors(estimate: Tensor, walks: Tensor) -> float:
@@ -145,11 +140,3 @@ def _standard_errors(estimate: Tensor, walks: Tensor) -> float:
         return math.inf
     left = walks[:, :-1].flatten().bincount(minlength=3)[:, None]
     return ((estimate - true).abs() / (true * (1 - true) / left).sqrt())[true > 0].max().item()
-
-
-def _row(quantity: str, at: object, value: float) -> dict[str, Any]:
-    return {"quantity": quantity, "at": at, "value": value}
-
-
-def _column(table: Table, quantity: str) -> dict[Any, float]:
-    return {row["at"]: row["value"] for row in to_rows(table) if row["quantity"] == quantity}

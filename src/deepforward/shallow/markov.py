@@ -183,7 +183,7 @@ class MarkovChain:
         return moduli[1] if len(moduli) > 1 else 0.0
 
     def mixing_time(self, epsilon: float = 0.25) -> int:
-        """Least t with max_x TV(P^t(x, .), pi) < epsilon, in steps.
+        """Least t with max_x TV(P^t(x, .), pi) <= epsilon, in steps (Levin, Peres, Wilmer 2009, section 4.5).
 
         The distance never rises with t, so that t is found by doubling and halving, with powers of P.
 
@@ -200,7 +200,7 @@ class MarkovChain:
         pi = self.stationary()
 
         def far(power: Tensor) -> bool:
-            return float(total_variation(power, pi).max()) >= epsilon
+            return float(total_variation(power, pi).max()) > epsilon
 
         powers = [self.transition]  # P^1, P^2, P^4, ...
         while far(powers[-1]):
