@@ -209,7 +209,8 @@ def independent_units(data):
 @pytest.mark.parametrize("model", ["deep-belief-network", "deep-boltzmann-machine", "deep-belief-classifier"])
 def test_stages_take_layers_epochs_and_kind_of_data_from_the_recipe(model):
     classifies = model == "deep-belief-classifier"
-    options = {} if classifies else {"binarize": "threshold", "ais_chains": 7}
+    options = {} if classifies else {"binarize": "threshold", "ais_chains": 7, "ais_temperatures": 30}
+    options |= {"centre": False} if model == "deep-boltzmann-machine" else {}
     recipe = Recipe(model=model, model_options={"hidden": [6, 5, 4]}, epochs=9, objective_options=options).complete()
     assert [stage["objective_options"]["layer"] for stage in recipe.pretraining] == [0, 1, 2]
     assert {stage["epochs"] for stage in recipe.pretraining} == {3 if classifies else 9}
@@ -217,6 +218,7 @@ def test_stages_take_layers_epochs_and_kind_of_data_from_the_recipe(model):
     assert kinds == ["stochastic" if classifies else "threshold", "stochastic", "stochastic"]
     chains = [stage["objective_options"]["ais_chains"] for stage in recipe.pretraining]
     assert chains == [0, 0, 7 if model == "deep-belief-network" else 0]
+    assert recipe.pretraining[-1]["objective_options"].get("ais_temperatures", 30) == 30
     assert Recipe.from_json(recipe.to_json()) == recipe
 
 

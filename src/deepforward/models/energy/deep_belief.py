@@ -19,9 +19,11 @@ from deepforward.models.energy.enumeration import all_states
 from deepforward.models.energy.greedy import greedy_stages
 from deepforward.models.energy.products import fire, mean, moment, product, product_dtype, sigmoid
 from deepforward.models.energy.rbm import RBM
-from deepforward.models.energy.stack import machines
+from deepforward.models.energy.stack import layer_sizes, machines
 
 _HIDDEN = (500, 500)
+#: Options of fine-tuning that its stages have, too.
+_SHARED = ("binarize", "ais_chains", "ais_temperatures")
 #: Hidden units between data and top machine up to which the bound is summed over all their states.
 _ENUMERATED = 10
 
@@ -373,11 +375,13 @@ def pretraining(recipe: Any) -> tuple[dict[str, Any], ...]:
 
     Args:
         recipe: A complete recipe of a deep belief network.
+
+    Raises:
+        InvalidOption: `hidden` is not one or more sizes of layers.
     """
-    hidden = recipe.model_options.get("hidden", _HIDDEN)
-    options: dict[str, Any] = {"binarize": "stochastic", "ais_chains": 100} | dict(recipe.objective_options)
-    binarize, chains = options["binarize"], options["ais_chains"]
-    return greedy_stages(len(hidden), epochs=recipe.epochs, binarize=binarize, ais_chains=chains)
+    layers = len(layer_sizes("deep belief network", recipe.model_options.get("hidden", _HIDDEN), least=1))
+    shared = {name: recipe.objective_options[name] for name in _SHARED if name in recipe.objective_options}
+    return greedy_stages(layers, epochs=recipe.epochs, **({"ais_chains": 100} | shared))
 
 
 def _entropy(inputs: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from deepforward.errors import InvalidOption
 from deepforward.layers.shapes import expect_inputs
 from deepforward.models.energy.greedy import greedy_stages
 from deepforward.models.energy.rbm import RBM
-from deepforward.models.energy.stack import machines
+from deepforward.models.energy.stack import layer_sizes, machines
 
 _HIDDEN = (500, 500, 2000)
 
@@ -79,7 +79,10 @@ def pretraining(recipe: Any) -> tuple[dict[str, Any], ...]:
 
     Args:
         recipe: A complete recipe of a deep belief classifier.
+
+    Raises:
+        InvalidOption: `hidden` is not one or more sizes of layers.
     """
-    hidden = recipe.model_options.get("hidden", _HIDDEN)
+    layers = len(layer_sizes("deep belief classifier", recipe.model_options.get("hidden", _HIDDEN), least=1))
     epochs = max(1, round(recipe.epochs / 3))
-    return greedy_stages(len(hidden), epochs=epochs, learning_rate=0.1, momentum=0.8, weight_decay=2e-4)
+    return greedy_stages(layers, epochs=epochs, learning_rate=0.1, momentum=0.8, weight_decay=2e-4)

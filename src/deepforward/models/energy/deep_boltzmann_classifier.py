@@ -14,6 +14,7 @@ from deepforward.errors import InvalidOption
 from deepforward.models.energy.copies import CopiedRBM
 from deepforward.models.energy.deep_boltzmann import DeepBoltzmannMachine
 from deepforward.models.energy.greedy import descent
+from deepforward.models.energy.stack import layer_sizes
 
 _HIDDEN = (500, 1000)
 
@@ -98,7 +99,7 @@ class DeepBoltzmannClassifier(nn.Module):
         for layer, weight in zip(self.feedback, weights[1:], strict=True):
             _affine(layer).weight.copy_(weight)
 
-    def features(self, inputs: Float[Tensor, "batch *shape"]) -> list[Float[Tensor, "batch _"]]:
+    def hidden_layers(self, inputs: Float[Tensor, "batch *shape"]) -> list[Float[Tensor, "batch _"]]:
         """Values of the hidden layers from the lowest up."""
         if not self.begun:
             self.follow_machine()
@@ -116,9 +117,13 @@ class DeepBoltzmannClassifier(nn.Module):
             hidden.append(values)
         return hidden
 
+    def features(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch hidden"]:
+        """Values of the last hidden layer."""
+        return self.hidden_layers(inputs)[-1]
+
     def forward(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch outputs"]:
         """Logits."""
-        return self.output(self.features(inputs)[-1])
+        return self.output(self.features(inputs))
 
 
 def _affine(layer: nn.Module) -> nn.Linear:
@@ -132,7 +137,11 @@ def pretraining(recipe: Any) -> tuple[dict[str, Any], ...]:
     Args:
         recipe: A complete recipe of a deep Boltzmann classifier.
 
+    Raises:
+        InvalidOption: `hidden` is not two or more sizes of layers.
+
     Source: Montavon and Müller 2012 (see `deep_boltzmann.pretraining`).
     """
+    layer_sizes("deep Boltzmann classifier", recipe.model_options.get("hidden", _HIDDEN), least=2)
     options = {"persistent": True, "ais_chains": 0}
     return (descent("contrastive-divergence", options, epochs=recipe.epochs, learning_rate=0.3),)

@@ -15,6 +15,7 @@ def greedy_stages(
     weight_decay: float = 0.0,
     binarize: str = "stochastic",
     ais_chains: int = 0,
+    ais_temperatures: int = 5000,
 ) -> tuple[dict[str, Any], ...]:
     """One mapping of recipe fields for each layer, each training this layer alone on the means of the ones below it.
 
@@ -26,13 +27,14 @@ def greedy_stages(
         weight_decay: Penalty of the weights.
         binarize: How data become values of the lowest units; the means that upper layers see are always drawn from.
         ais_chains: Chains that measure the likelihood of the whole when the last layer is trained; 0: none.
+        ais_temperatures: Temperatures that they pass.
 
     Returns:
         What `engine.Recipe.pretraining` takes, from the lowest layer up.
     """
-    options: list[dict[str, Any]] = [
-        {"layer": layer, "ais_chains": ais_chains if layer + 1 == layers else 0} for layer in range(layers)
-    ]
+    options: list[dict[str, Any]] = [{"layer": layer, "ais_chains": 0} for layer in range(layers)]
+    if ais_chains:
+        options[-1] |= {"ais_chains": ais_chains, "ais_temperatures": ais_temperatures}
     options[0] |= {"binarize": binarize}
     return tuple(
         descent(
