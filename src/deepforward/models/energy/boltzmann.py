@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from deepforward.errors import InvalidOption, ShapeError, TooLarge
 from deepforward.layers.sampling import bernoulli, draw_key
-from deepforward.layers.shapes import expect_inputs
 from deepforward.models.energy.energy_model import EnergyModel, State
 from deepforward.models.energy.enumeration import all_states, log_sum_over_states
 from deepforward.models.energy.units import BinaryUnits
@@ -126,6 +125,7 @@ class BoltzmannMachine(EnergyModel):
         self.couplings = nn.Parameter(torch.randn(len(rows)) * weight_scale)
         #: Whether hidden units are independent of each other given the visible ones.
         self.hidden_are_independent = not bool(connectivity[self.num_visible :, self.num_visible :].any())
+        self.is_bound = not self.is_exact
 
     @property
     def weight(self) -> Float[Tensor, "units units"]:
@@ -145,22 +145,9 @@ class BoltzmannMachine(EnergyModel):
         return self.hidden_are_independent or self.num_hidden <= MOST_ENUMERATED
 
     @property
-    def is_bound(self) -> bool:  # type: ignore[override]
-        """Whether `log_unnormalised` is a lower bound: where the hidden units cannot be summed out."""
-        return not self.is_exact
-
-    def visible(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch units"]:
-        """Examples flattened to visible units."""
-        expect_inputs("units", inputs, self.input_shape)
-        return inputs.flatten(1)
-
-    def check(self, visible: Float[Tensor, "batch units"], what: str = "data") -> None:
-        """Refuse values that are not in [0, 1]."""
-        self.units.check(visible, what)
-
-    def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
-        """Data made into zeros and ones."""
-        return self.units.realised(visible, how, rng)
+    def data_units(self) -> BinaryUnits:
+        """All units, hidden ones too."""
+        return self.units
 
     @torch.no_grad()
     def prepare(self, visible: Float[Tensor, "batch units"]) -> None:

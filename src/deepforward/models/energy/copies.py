@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -107,11 +105,6 @@ class CopiedRBM(Bipartite):
         return self.activity(self.visible(inputs)) / self.copies[1]
 
     @torch.no_grad()
-    def gap_gradients(self, data: State, chains: State) -> Mapping[str, Tensor]:
-        """Gradient of `gap`: moments of the sums over the chains minus those over the data."""
-        return moment_gradients(self.connections, data, chains)
-
-    @torch.no_grad()
-    def centred_gradients(self, data: State, chains: State, offsets: State) -> dict[str, Tensor]:
-        """`gap_gradients` of the centred parametrisation (see `energy_model.centre`)."""
+    def gap_gradients(self, data: State, chains: State, offsets: State | None = None) -> dict[str, Tensor]:
+        """Gradient of `gap`: moments of the sums over the chains minus those over the data, centred if there are offsets."""
         return moment_gradients(self.connections, data, chains, offsets)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -50,7 +50,7 @@ class DeepBeliefNetwork(nn.Module):
         estimate: Salakhutdinov and Murray 2008, On the quantitative analysis of deep belief networks.
     """
 
-    is_bound: ClassVar[bool] = True
+    is_bound = True
     tied: Tensor
 
     def __init__(
