@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from deepforward.errors import InvalidOption, ShapeError, TooLarge
 from deepforward.layers.sampling import bernoulli, draw_key
+from deepforward.models.energy.bernoulli import entropy, softplus
 from deepforward.models.energy.connectivity import check_connectivity
 from deepforward.models.energy.cooling import Cooling, LowStates
 from deepforward.models.energy.energy_model import EnergyModel, State
@@ -205,8 +206,7 @@ class BoltzmannMachine(EnergyModel):
         if self.is_exact:
             return self._log_marginal(visible, self.weight)
         means = self.mean_field(visible).means
-        entropy = torch.special.entr(means) + torch.special.entr(1 - means)
-        return entropy.sum(1) - self.energy((visible, means))
+        return entropy(means) - self.energy((visible, means))
 
     @torch.no_grad()
     def mean_field(self, visible: Float[Tensor, "batch units"], *, tolerance: float = 1e-8, sweeps: int = 1000) -> MeanField:
@@ -421,7 +421,7 @@ class BoltzmannMachine(EnergyModel):
         """Log of the sum over the hidden states, (rows,), and means of the hidden units, (rows, hidden); where `is_exact`."""
         inputs, among = self._hidden_inputs(visible, weight)
         if self.hidden_are_independent:
-            return nn.functional.softplus(inputs, threshold=40.0).sum(1), inputs.sigmoid()
+            return softplus(inputs).sum(1), inputs.sigmoid()
         states, logits = self._hidden_logits(inputs, among)
         return logits.logsumexp(1), logits.softmax(1) @ states
 

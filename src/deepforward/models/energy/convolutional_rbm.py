@@ -12,7 +12,8 @@ from deepforward.errors import InvalidOption, UnknownName
 from deepforward.layers.shapes import expect_image
 from deepforward.models.energy.bipartite import Bipartite
 from deepforward.models.energy.energy_model import State
-from deepforward.models.energy.units import BinaryUnits, GaussianUnits, PooledUnits, Units
+from deepforward.models.energy.grouped_units import PooledUnits
+from deepforward.models.energy.units import BinaryUnits, GaussianUnits, Units
 
 #: Kinds of visible units.
 VISIBLE = ("binary", "gaussian")

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from deepforward.models.energy.bernoulli import softplus
 from deepforward.models.energy.bipartite import Bipartite
 from deepforward.models.energy.energy_model import Connection, State
 from deepforward.models.energy.products import moment_gradients
@@ -35,7 +36,7 @@ class CopiedUnits(BinaryUnits):
 
     def log_normalizer(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
         """Sum of copies x log(1 + exp(x + b))."""
-        return self.copies * nn.functional.softplus(inputs + self.bias_at(beta)).sum(1)
+        return self.copies * softplus(inputs + self.bias_at(beta)).sum(1)
 
     def mean(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, "rows units"]:
         """Copies x sigmoid(x + b)."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from deepforward.errors import InvalidOption
 from deepforward.layers.sampling import bernoulli, draw_key
+from deepforward.models.energy.bernoulli import entropy
 from deepforward.models.energy.copies import CopiedRBM
 from deepforward.models.energy.energy_model import Connection, EnergyModel, State
 from deepforward.models.energy.enumeration import all_states
@@ -266,8 +267,7 @@ class DeepBoltzmannMachine(EnergyModel):
         Args:
             state: Data, and means in [0, 1] of all hidden layers.
         """
-        means = torch.cat(state[1:], 1)
-        return (torch.special.entr(means) + torch.special.entr(1 - means)).sum(1) - self.energy(state)
+        return entropy(torch.cat(state[1:], 1)) - self.energy(state)
 
     @torch.no_grad()
     def exact_log_probability(self, visible: Float[Tensor, "batch units"]) -> Float[Tensor, " batch"]:

@@ -16,7 +16,8 @@ from deepforward.layers.sampling import bernoulli, draw_key
 from deepforward.models.energy.bipartite import Bipartite
 from deepforward.models.energy.energy_model import Connection, State
 from deepforward.models.energy.products import bits_product, fire, moment_gradients, narrowed, product, product_dtype, sigmoid
-from deepforward.models.energy.units import BinaryUnits, GaussianUnits, hidden_units, visible_units
+from deepforward.models.energy.unit_kinds import hidden_units, visible_units
+from deepforward.models.energy.units import BinaryUnits, GaussianUnits
 
 
 class RBM(Bipartite):
