@@ -171,6 +171,29 @@ def test_with_many_connected_hidden_units_the_gap_is_that_of_the_drawn_states():
     assert torch.allclose(gradients["units.bias"], moments.diagonal(), atol=1e-12)
 
 
+@forms
+def test_gradients_by_hand_are_those_of_autograd(visible, hidden, connectivity):
+    model = machine(visible, hidden, connectivity=connectivity)
+    data, chains = model.clamp(states(visible)[1:8], generator()), model.expected(model.start(10, generator(1)))
+    with model.fixed():
+        found = model.gap_gradients(data, chains)
+    model.gap(data, chains).backward()
+    for name, p in model.named_parameters():
+        assert torch.allclose(found[name], p.grad, atol=1e-12), name
+
+
+def test_the_weight_matrix_is_made_once_while_parameters_are_fixed():
+    model = machine(4, 3)
+    with torch.no_grad():
+        with model.fixed():
+            held = model.weight
+            assert model.weight is held
+        model.couplings.add_(1.0)
+        assert not torch.equal(model.weight, held)
+    with model.fixed():
+        assert model.weight.requires_grad
+
+
 # Sampling. A deviation of 4.5 standard errors has probability 7e-6.
 
 

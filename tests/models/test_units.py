@@ -11,15 +11,10 @@ from scipy.special import log_ndtr
 from scipy.stats import chi2, kstest, truncnorm
 
 from deepforward.errors import InvalidData, InvalidOption, UnknownName
-from deepforward.models.energy.units import (
-    BinaryUnits,
-    GaussianUnits,
-    PooledUnits,
-    RectifiedUnits,
-    SoftmaxUnits,
-    hidden_units,
-    visible_units,
-)
+from deepforward.models.energy.grouped_units import PooledUnits, SoftmaxUnits
+from deepforward.models.energy.rectified_units import RectifiedUnits
+from deepforward.models.energy.unit_kinds import hidden_units, visible_units
+from deepforward.models.energy.units import BinaryUnits, GaussianUnits
 
 #: Inputs from far below to above every threshold, for 6 units (divisible by the 3 categories).
 INPUTS = torch.tensor([[-2.0, -0.5, 0.0, 0.3, 1.0, 3.0], [0.1, -1.0, 2.0, -3.0, 0.4, 0.7]], dtype=torch.float64)

@@ -63,7 +63,7 @@ def test_neighbours_swap_as_often_as_detailed_balance_asks():
     torch.testing.assert_close(joint * accept, (joint * accept).T)  # detailed balance, exactly
     counts = []
     for seed in range(8):
-        order = swapped(rbm, pairs, betas, generator(seed))
+        order = swapped(rbm, pairs, pairs @ rbm.weight, betas, generator(seed))
         assert torch.equal(order.sort(0).values, torch.arange(2)[:, None].expand(2, order.shape[1]))
         counts.append((order[0] == 1).reshape(64, 2000).sum(1))
     idle = [not count.any() for count in counts]
@@ -80,7 +80,7 @@ def test_many_temperatures_swap_in_disjoint_pairs():
     visible = (torch.rand(5, 300, 3, generator=generator()) < 0.5).float()
     seen = set()
     for seed in range(6):
-        order = swapped(rbm, visible, betas, generator(seed))
+        order = swapped(rbm, visible, visible @ rbm.weight.to(visible.dtype), betas, generator(seed))
         moved = (order - torch.arange(5)[:, None]).abs()
         assert moved.max() == 1
         seen.add(tuple(sorted({int(t) for t in (order - torch.arange(5)[:, None] == 1).any(1).nonzero()})))

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from deepforward import catalogue
-from deepforward.models.energy.units import BinaryUnits, GaussianUnits, SoftmaxUnits, Units
+from deepforward.models.energy.grouped_units import SoftmaxUnits
+from deepforward.models.energy.units import BinaryUnits, GaussianUnits, Units
 
 
 class Span(NamedTuple):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from deepforward.lecture.claim import Check, Claim, Table, from_rows, number, numbers
-from deepforward.models.energy.boltzmann import BoltzmannMachine, encoder_connectivity
+from deepforward.models.energy import BoltzmannMachine, encoder_connectivity
 from deepforward.models.energy.enumeration import all_states
 from deepforward.report.blocks import Block
 from deepforward.report.blocks import Table as Cells

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from deepforward.data.dataset import Batch
@@ -14,7 +15,7 @@ from deepforward.errors import InvalidModel, InvalidOption
 from deepforward.metrics.likelihood import pseudo_log_likelihood
 from deepforward.objectives import energy_portrait
 from deepforward.objectives.energy_likelihood import log_likelihoods
-from deepforward.objectives.objective import Objective, Signal
+from deepforward.objectives.objective import Objective, Signal, expect_whole_numbers
 from deepforward.objectives.surrogate import follow
 
 #: Examples that are remembered to watch a run by.
@@ -28,11 +29,11 @@ _MIXING_SWEEPS = 20
 
 
 class ContrastiveDivergence(Objective):
-    """Gap of mean energy between data and the model's own chains; its gradient is that of -log p(v), the sampling aside.
+    """Descent of the gap of mean energy between data and the model's own chains, which is that of -log p(v), sampling aside.
 
-    The loss is that gap. Its gradients are computed in closed form or through autograd, whichever the model offers, centred
-    if asked, and followed as they are. The value of the gap tells nothing about progress. A model may have its energy in a
-    `machine`, which is then what is trained.
+    Gradients of the gap are computed in closed form or through autograd, whichever the model offers, centred if asked, and
+    followed as they are. The loss is a scalar that has them, and its value tells nothing about progress. A model may have its
+    energy in a `machine`, which is then what is trained.
 
     Args:
         steps: Gibbs sweeps of a step (the k of CD-k and PCD-k).
@@ -74,15 +75,10 @@ class ContrastiveDivergence(Objective):
         ais_temperatures: int = 5000,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("steps", steps, 1),
-            ("chains", chains, 1),
-            ("temperatures", temperatures, 1),
-            ("ais_chains", ais_chains, 0),
-            ("ais_temperatures", ais_temperatures, 2),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InvalidOption(f"contrastive divergence got {name}={value!r}; expected a whole number of at least {least}")
+        name = "contrastive divergence"
+        expect_whole_numbers(name, 1, steps=steps, chains=chains, temperatures=temperatures)
+        expect_whole_numbers(name, 0, ais_chains=ais_chains)
+        expect_whole_numbers(name, 2, ais_temperatures=ais_temperatures)
         if sparsity is not None and not 0 < sparsity < 1:
             raise InvalidOption(f"contrastive divergence got sparsity={sparsity}; expected a number between 0 and 1")
         if not 0 <= sparsity_cost < math.inf:
@@ -127,6 +123,7 @@ class ContrastiveDivergence(Objective):
             raise InvalidOption(f"a sparsity target needs hidden units of 0 and 1, got {kind}; leave sparsity out")
         self.reference = energy.realise(visible[:_REFERENCE], self.binarize, rng)
         data = energy.clamp(self.reference, rng)
+        self.layers = len(data)
         for number, values in enumerate(data):
             self.register_buffer(f"offset{number}", _mean(values))
         if self.persistent:
@@ -146,7 +143,6 @@ class ContrastiveDivergence(Objective):
         return tuple(self.get_buffer(f"chain{number}") for number in range(self.layers)) if self.persistent else ()
 
     def _keep(self, state: Sequence[Tensor]) -> None:
-        self.layers = len(state)
         for number, values in enumerate(state):
             self.register_buffer(f"chain{number}", values)
 
@@ -182,11 +178,13 @@ class ContrastiveDivergence(Objective):
         """
         betas, at = self._betas
         visible = energy.advance(self.persistent_chains, rng, self.steps, at)[0]
-        order = swapped(energy, visible.reshape(self.temperatures, self.chains, -1), betas, rng)
+        inputs = energy.up(visible)  # of the hidden units, whatever the temperature
+        ladders = [values.reshape(self.temperatures, self.chains, -1) for values in (visible, inputs)]
+        order = swapped(energy, ladders[0], ladders[1], betas, rng)
         rows = (order * self.chains + torch.arange(self.chains, device=order.device)).flatten()
-        state = energy.begin_at(visible[rows], rng, at)
-        self._keep(state)
-        return energy.expected(tuple(values[-self.chains :] for values in state))
+        visible, inputs = visible[rows], inputs[rows]
+        self._keep((visible, energy.hidden_units.sample(at * inputs, rng, at)))
+        return visible[-self.chains :], energy.hidden_units.mean(inputs[-self.chains :])
 
     def _sparsity_gradients(self, energy: Any, visible: Tensor) -> Mapping[str, Tensor]:
         """Gradient of the cross-entropy between the target and each unit's mean activity, summed over the units."""
@@ -203,15 +201,15 @@ class ContrastiveDivergence(Objective):
 
     def _gradients(self, energy: Any, data: Sequence[Tensor], dreamt: Sequence[Tensor]) -> dict[str, Tensor]:
         """Gradients of the gap, centred if asked; the offsets of hidden layers follow the data."""
-        if not self.centre or not energy.connections:
+        if not self.centre or not energy.can_be_centred:
             return dict(energy.gap_gradients(data, dreamt))
         for number, values in enumerate(data[1:], start=1):
             self.get_buffer(f"offset{number}").lerp_(_mean(values), 1 - _MEMORY)
-        return energy.centred_gradients(data, dreamt, self._offsets)
+        return dict(energy.gap_gradients(data, dreamt, self._offsets))
 
     @property
     def _offsets(self) -> tuple[Tensor, ...]:
-        return tuple(value for name, value in self.named_buffers() if name.startswith("offset"))
+        return tuple(self.get_buffer(f"offset{number}") for number in range(self.layers))
 
     @torch.no_grad()
     def score(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Mapping[str, Tensor]:
@@ -237,7 +235,7 @@ class ContrastiveDivergence(Objective):
         """
         energy = _energy_model(model)
         data = energy.per_unit(energy.clamp(self.reference, rng))
-        seen = _idle(data[1].float().mean(0)) if data[1].shape[1] else {}
+        seen = idle_shares(data[1].float().mean(0)) if data[1].shape[1] else {}
         if hasattr(energy, "free_energy"):
             seen["train/free_energy"] = float(energy.free_energy(self.reference).mean())
         # Training may keep chains in the format of its products; here they meet weights in full precision.
@@ -271,7 +269,7 @@ class ContrastiveDivergence(Objective):
         return dict(energy_portrait.portrait(_energy_model(model), splits, self.binarize, rng))
 
 
-def swapped(energy: Any, visible: Tensor, betas: Tensor, rng: torch.Generator) -> Tensor:
+def swapped(energy: Any, visible: Tensor, inputs: Tensor, betas: Tensor, rng: torch.Generator) -> Tensor:
     """Which chain stands at each temperature after swaps of neighbours, (temperatures, chains).
 
     States at betas a and b change places with probability min(1, p_a(y) p_b(x) / (p_a(x) p_b(y))); pairs begin at an even or an
@@ -280,6 +278,7 @@ def swapped(energy: Any, visible: Tensor, betas: Tensor, rng: torch.Generator) -
     Args:
         energy: A model with a free energy.
         visible: (temperatures, chains, units).
+        inputs: What the hidden units receive from these, (temperatures, chains, hidden).
         betas: Inverse temperatures, rising.
         rng: Draws.
     """
@@ -292,7 +291,7 @@ def swapped(energy: Any, visible: Tensor, betas: Tensor, rng: torch.Generator) -
 
     def log_p(at: Tensor, of: Tensor) -> Tensor:
         rows = betas[at].repeat_interleave(chains)[:, None]
-        return -energy.free_energy(visible[of].flatten(0, 1), rows).reshape(len(at), chains)
+        return -energy.free_energy(visible[of].flatten(0, 1), rows, inputs[of].flatten(0, 1)).reshape(len(at), chains)
 
     high = low + 1
     ratio = log_p(low, high) + log_p(high, low) - log_p(low, low) - log_p(high, high)
@@ -302,8 +301,8 @@ def swapped(energy: Any, visible: Tensor, betas: Tensor, rng: torch.Generator) -
     return order
 
 
-def _idle(activity: Tensor) -> dict[str, float]:
-    """Shares of the hidden units that are dead and that are always on, given the mean activity of each."""
+def idle_shares(activity: Float[Tensor, " units"]) -> dict[str, float]:
+    """Shares of units that are dead (mean activity below 0.01) and that are always on (above 0.99)."""
     return {
         "units/dead": float((activity < 0.01).double().mean()),
         "units/always_on": float((activity > 0.99).double().mean()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -35,14 +35,16 @@ def log_likelihoods(
     log_z = best_log_partition(energy, rng, chains=chains, temperatures=temperatures)
     found = {"log_partition": log_z.log_partition, "log_partition_low": log_z.low, "log_partition_high": log_z.high}
     for split, inputs in splits.items():
-        visible = energy.realise(energy.visible(inputs), binarize, rng)
         name = f"{split}/log_likelihood{'_bound' if energy.is_bound else ''}"
-        unnormalised = _mean_over(energy.log_unnormalised, visible, rng)
+        unnormalised = mean_log_unnormalised(energy, inputs, binarize, rng)
         found[name] = unnormalised - log_z.log_partition
         found |= {f"{name}_low": unnormalised - log_z.high, f"{name}_high": unnormalised - log_z.low}
     return found
 
 
-def _mean_over(log_p: Callable[[Tensor, torch.Generator], Tensor], visible: Tensor, rng: torch.Generator) -> float:
-    sums = [log_p(chunk, rng).sum(dtype=torch.float64) for chunk in visible.split(_CHUNK)]
+@torch.no_grad()
+def mean_log_unnormalised(energy: Any, inputs: Tensor, binarize: str, rng: torch.Generator) -> float:
+    """Mean over examples of log p(v) + log Z, or of a lower bound of it, nats."""
+    visible = energy.realise(energy.visible(inputs), binarize, rng)
+    sums = [energy.log_unnormalised(chunk, rng).sum(dtype=torch.float64) for chunk in visible.split(_CHUNK)]
     return float(torch.stack(sums).sum()) / len(visible)

@@ -11,10 +11,8 @@ from torch import Tensor, nn
 
 from deepforward.data.dataset import Batch
 from deepforward.errors import InvalidModel, TooLarge
+from deepforward.objectives.energy_likelihood import mean_log_unnormalised
 from deepforward.objectives.objective import Objective, Signal
-
-#: Examples whose -F(v) is taken at once.
-_CHUNK = 1000
 
 
 class ExactLikelihood(Objective):
@@ -79,9 +77,8 @@ class ExactLikelihood(Objective):
         energy = _countable(model)
         found = {"log_partition": energy.log_partition()}
         for split, inputs in splits.items():
-            visible = energy.realise(energy.visible(inputs), self.binarize, rng)
-            logs = [energy.log_unnormalised(rows, rng).double() for rows in visible.split(_CHUNK)]
-            found[f"{split}/log_likelihood"] = float(torch.cat(logs).mean()) - found["log_partition"]
+            unnormalised = mean_log_unnormalised(energy, inputs, self.binarize, rng)
+            found[f"{split}/log_likelihood"] = unnormalised - found["log_partition"]
         return found
 
 

@@ -13,7 +13,7 @@ from deepforward.data.dataset import Batch
 from deepforward.errors import InvalidModel, InvalidOption
 from deepforward.objectives.energy import ContrastiveDivergence
 from deepforward.objectives.energy_likelihood import log_likelihoods
-from deepforward.objectives.objective import Objective, Signal
+from deepforward.objectives.objective import Objective, Signal, expect_whole_numbers
 
 
 class LayerwiseContrastiveDivergence(Objective):
@@ -39,8 +39,7 @@ class LayerwiseContrastiveDivergence(Objective):
 
     def __init__(self, layer: int = 0, **options: Any) -> None:
         super().__init__()
-        if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
-            raise InvalidOption(f"layerwise contrastive divergence got layer={layer!r}; expected a whole number of at least 0")
+        expect_whole_numbers("layerwise contrastive divergence", 0, layer=layer)
         self.layer = layer
         self.inner = ContrastiveDivergence(**options)
 
@@ -60,15 +59,18 @@ class LayerwiseContrastiveDivergence(Objective):
         begin = getattr(model, "begin_layer", None)
         if callable(begin):
             begin(self.layer)
-        self.inner.prepare(self._machine(model), self._below(model, inputs), rng)
+        self.inner.prepare(*self._layer(model, inputs), rng)
 
     def signals(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Iterator[Signal]:
         """One signal, which reaches the parameters of the layer only."""
-        yield from self.inner.signals(self._machine(model), self._batch(model, batch), rng)
+        machine, inputs = self._layer(model, batch.inputs)
+        yield from self.inner.signals(machine, batch._replace(inputs=inputs), rng)
 
     def score(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Mapping[str, Tensor]:
         """Sums over the examples of what `ContrastiveDivergence` measures, of the layer."""
-        return self.inner.score(self._machine(model), self._batch(model, batch), rng)
+        with torch.autocast(batch.inputs.device.type, enabled=False):  # a score is no place to round
+            machine, inputs = self._layer(model, batch.inputs)
+        return self.inner.score(machine, batch._replace(inputs=inputs), rng)
 
     def observe(self, model: nn.Module, rng: torch.Generator) -> Mapping[str, float]:
         """What `ContrastiveDivergence` observes, of the layer."""
@@ -106,16 +108,19 @@ class LayerwiseContrastiveDivergence(Objective):
         return stack
 
     def _machine(self, model: nn.Module) -> Any:
+        return self._machines(model)[self.layer]
+
+    def _machines(self, model: nn.Module) -> Any:
+        """The stack, if it has the layer."""
         stack = self._stack(model)
         if self.layer >= len(stack):
             raise InvalidOption(f"got layer={self.layer} of a model of {len(stack)} layers; expected 0 to {len(stack) - 1}")
-        return stack[self.layer]
+        return stack
 
     @torch.no_grad()
-    def _below(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        for machine in list(self._stack(model))[: self.layer]:
-            inputs = machine(inputs)
-        return inputs
-
-    def _batch(self, model: nn.Module, batch: Batch) -> Batch:
-        return batch._replace(inputs=self._below(model, batch.inputs))
+    def _layer(self, model: nn.Module, inputs: Tensor) -> tuple[Any, Tensor]:
+        """The machine that is trained, and its examples."""
+        *below, machine = list(self._machines(model))[: self.layer + 1]
+        for lower in below:
+            inputs = lower(inputs)
+        return machine, inputs

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deepforward.data.dataset import Batch
+from deepforward.errors import InvalidOption
 
 
 @dataclass(frozen=True)
@@ -85,3 +86,14 @@ class Objective(nn.Module):
     def portrait(self, model: nn.Module, splits: Mapping[str, Tensor], rng: torch.Generator) -> Mapping[str, Tensor]:
         """What the report shows of the trained model, by names that `report` knows; `splits` as in `conclude`, and `train`."""
         return {}
+
+
+def expect_whole_numbers(objective: str, least: int, **options: object) -> None:
+    """Refuse options that are no whole numbers of at least `least`.
+
+    Raises:
+        InvalidOption: The message names the objective and the option.
+    """
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InvalidOption(f"{objective} got {name}={value!r}; expected a whole number of at least {least}")

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from deepforward.data.dataset import Batch
-from deepforward.errors import InvalidModel, InvalidOption
+from deepforward.errors import InvalidModel
 from deepforward.objectives import energy_portrait
+from deepforward.objectives.energy import idle_shares
 from deepforward.objectives.energy_likelihood import log_likelihoods
-from deepforward.objectives.objective import Objective, Signal
+from deepforward.objectives.objective import Objective, Signal, expect_whole_numbers
 from deepforward.objectives.surrogate import follow
 
 #: Examples that are remembered to watch a run by.
@@ -49,11 +50,9 @@ class UpDown(Objective):
         self, steps: int = 3, binarize: str = "stochastic", *, ais_chains: int = 100, ais_temperatures: int = 5000
     ) -> None:
         super().__init__()
-        least = {"steps": 1, "ais_chains": 0, "ais_temperatures": 2}
-        given = {"steps": steps, "ais_chains": ais_chains, "ais_temperatures": ais_temperatures}
-        for name, value in given.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < least[name]:
-                raise InvalidOption(f"up-down got {name}={value!r}; expected a whole number of at least {least[name]}")
+        expect_whole_numbers("up-down", 1, steps=steps)
+        expect_whole_numbers("up-down", 0, ais_chains=ais_chains)
+        expect_whole_numbers("up-down", 2, ais_temperatures=ais_temperatures)
         self.steps, self.binarize = steps, binarize
         self.ais_chains, self.ais_temperatures = ais_chains, ais_temperatures
         self.register_buffer("reference", torch.zeros(0))
@@ -81,8 +80,9 @@ class UpDown(Objective):
         """One signal for generative weights, recognition weights and top machine together."""
         network = _network(model)
         wake = network.recognise(network.realise(network.visible(batch.inputs), self.binarize, rng), rng)
-        data, begun = network.top.observe(wake[-1], rng)
-        dreamt, drawn = network.top.dream(begun, rng, self.steps)
+        with network.top.fixed():
+            data, begun = network.top.observe(wake[-1], rng)
+            dreamt, drawn = network.top.dream(begun, rng, self.steps)
         sleep = network.generate(drawn[0], rng, means=self.binarize == "none")
         gradients = {
             **network.wake_gradients(wake),
@@ -103,11 +103,7 @@ class UpDown(Objective):
     @torch.no_grad()
     def observe(self, model: nn.Module, rng: torch.Generator) -> Mapping[str, float]:
         """Shares of the top hidden units that are dead (mean below 0.01) or always on (above 0.99) over training examples."""
-        activity = _network(model).clamp(self.reference, rng)[-1].mean(0)
-        return {
-            "units/dead": float((activity < 0.01).double().mean()),
-            "units/always_on": float((activity > 0.99).double().mean()),
-        }
+        return idle_shares(_network(model).clamp(self.reference, rng)[-1].mean(0))
 
     def conclude(self, model: nn.Module, splits: Mapping[str, Tensor], rng: torch.Generator) -> Mapping[str, float]:
         """Lower bound of the log-likelihood of each split, nats an example, with log Z of the top machine."""

@@ -1,7 +1,9 @@
 """Networks with an energy: what they do is to go downhill in it, or to sample from it."""
 
-from deepforward.models.energy.boltzmann import BoltzmannMachine, Cooling, encoder_connectivity
+from deepforward.models.energy.boltzmann import BoltzmannMachine
+from deepforward.models.energy.connectivity import encoder_connectivity
 from deepforward.models.energy.convolutional_rbm import ConvolutionalRBM
+from deepforward.models.energy.cooling import Cooling
 from deepforward.models.energy.deep_belief import DeepBeliefNetwork
 from deepforward.models.energy.deep_belief_classifier import DeepBeliefClassifier
 from deepforward.models.energy.deep_boltzmann import DeepBoltzmannMachine

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from deepforward.errors import TooLarge
-from deepforward.layers.shapes import expect_inputs
-from deepforward.models.energy.energy_model import EnergyModel, State, centre
+from deepforward.models.energy.energy_model import EnergyModel, State
 from deepforward.models.energy.enumeration import log_sum_over_states
 from deepforward.models.energy.units import BinaryUnits, Units
 
@@ -22,34 +23,27 @@ class Bipartite(EnergyModel):
     Subclasses define `visible_units`, `hidden_units`, `up` and `down`.
     """
 
+    can_be_centred = True
     visible_units: Units
     hidden_units: Units
 
+    @abstractmethod
     def up(self, visible: Float[Tensor, "rows visible"]) -> Float[Tensor, "rows hidden"]:
         """Input of the hidden units without their bias: v W."""
-        raise TypeError(f"{type(self).__name__} must define up(visible)")
 
+    @abstractmethod
     def down(self, hidden: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows visible"]:
         """Input of the visible units without their bias: h W'."""
-        raise TypeError(f"{type(self).__name__} must define down(hidden)")
+
+    @property
+    def data_units(self) -> Units:
+        """The visible units."""
+        return self.visible_units
 
     @property
     def is_flippable(self) -> bool:
         """Whether flipping a visible unit gives another state of the model, so that it has a pseudo-likelihood."""
         return type(self.visible_units) is BinaryUnits
-
-    def visible(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch units"]:
-        """Examples flattened to visible units."""
-        expect_inputs("visible_units", inputs, self.input_shape)
-        return inputs.flatten(1)
-
-    def check(self, visible: Float[Tensor, "batch units"], what: str = "data") -> None:
-        """Refuse values that the visible units cannot take."""
-        self.visible_units.check(visible, what)
-
-    def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
-        """Data made into values that the visible units take."""
-        return self.visible_units.realised(visible, how, rng)
 
     @torch.no_grad()
     def prepare(self, visible: Float[Tensor, "batch units"]) -> None:
@@ -62,9 +56,21 @@ class Bipartite(EnergyModel):
         """Means of the hidden units given the examples: the features."""
         return self.activity(self.visible(inputs))
 
-    def free_energy(self, visible: Float[Tensor, "rows visible"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
-        """F(v) = U(v) - b·v - log sum over h of exp(c·h - U(h) + v·W h), nats; log p(v) = -F(v) - log Z."""
-        return self.visible_units.energy(visible, beta) - self.hidden_units.log_normalizer(beta * self.up(visible), beta)
+    def free_energy(
+        self,
+        visible: Float[Tensor, "rows visible"],
+        beta: float | Tensor = 1.0,
+        inputs: Float[Tensor, "rows hidden"] | None = None,
+    ) -> Float[Tensor, " rows"]:
+        """F(v) = U(v) - b·v - log sum over h of exp(c·h - U(h) + v·W h), nats; log p(v) = -F(v) - log Z.
+
+        Args:
+            visible: Values.
+            beta: Inverse temperature, one number or (rows, 1).
+            inputs: What `up` gives, where that is at hand.
+        """
+        inputs = self.up(visible) if inputs is None else inputs
+        return self.visible_units.energy(visible, beta) - self.hidden_units.log_normalizer(beta * inputs, beta)
 
     def activity(self, visible: Float[Tensor, "rows visible"]) -> Float[Tensor, "rows hidden"]:
         """Means of the hidden units given the visible ones."""
@@ -123,14 +129,21 @@ class Bipartite(EnergyModel):
         return self.visible_units.sample(nothing[0], rng, 0.0), self.hidden_units.sample(nothing[1], rng, 0.0)
 
     @torch.no_grad()
-    def recentre(self, gradients: dict[str, Tensor], offsets: State) -> None:
-        """Turn gradients, of whatever quantity, into the steps of the centred parametrisation, in place (see `centre`)."""
-        centre(self.connections, gradients, offsets)
-
-    @torch.no_grad()
     def begin_at(self, visible: Float[Tensor, "batch visible"], rng: torch.Generator, beta: float | Tensor = 1.0) -> State:
         """Data, and hidden units drawn given them at inverse temperature `beta` (one number, or (rows, 1))."""
         return visible, self.hidden_units.sample(beta * self.up(visible), rng, beta)
+
+    @torch.no_grad()
+    def observe(self, visible: Float[Tensor, "batch visible"], rng: torch.Generator) -> tuple[State, State]:
+        """The data phase, and chains that start at the data; the input of the hidden units is taken once for both."""
+        inputs = self.up(visible)
+        return (visible, self.hidden_units.mean(inputs)), (visible, self.hidden_units.sample(inputs, rng))
+
+    @torch.no_grad()
+    def dream(self, state: State, rng: torch.Generator, steps: int = 1) -> tuple[State, State]:
+        """(`expected`, drawn) states of the chains `steps` sweeps later; the last input is taken once for both."""
+        _, hidden = self.advance(state, rng, steps - 1)
+        return self.observe(self.visible_units.sample(self.down(hidden), rng), rng)
 
     @torch.no_grad()
     def advance(self, state: State, rng: torch.Generator, steps: int = 1, beta: float | Tensor = 1.0) -> State:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -12,9 +13,13 @@ from torch import Tensor, nn
 
 from deepforward.errors import InvalidOption, ShapeError, TooLarge
 from deepforward.layers.sampling import bernoulli, draw_key
-from deepforward.layers.shapes import expect_inputs
+from deepforward.models.energy.bernoulli import entropy, softplus
+from deepforward.models.energy.connectivity import check_connectivity
+from deepforward.models.energy.cooling import Cooling, LowStates
 from deepforward.models.energy.energy_model import EnergyModel, State
 from deepforward.models.energy.enumeration import all_states, log_sum_over_states
+from deepforward.models.energy.products import mean, moment
+from deepforward.models.energy.sweeps import draw_sweep, sweep
 from deepforward.models.energy.units import BinaryUnits
 
 #: Hidden units with connections among them up to which their states are enumerated for each example: 2^12 numbers a row.
@@ -28,45 +33,6 @@ class MeanField(NamedTuple):
 
     means: Tensor
     residual: float
-
-
-class LowStates(NamedTuple):
-    """Lowest state that each chain has met, the lowest of all first, and its energy (chains,), nats."""
-
-    state: State
-    energies: Tensor
-
-
-@dataclass(frozen=True)
-class Cooling:
-    """Temperatures that fall geometrically; the model's own is 1.
-
-    Attributes:
-        first: Temperature of the first sweep; high against the differences of energy.
-        last: Temperature of the last sweep; low against them.
-        sweeps: Number of sweeps.
-
-    Raises:
-        InvalidOption: Not first >= last > 0, or fewer than two sweeps.
-
-    Source: Kirkpatrick, Gelatt, Vecchi 1983, Optimization by simulated annealing, Science 220.
-    """
-
-    first: float = 10.0
-    last: float = 0.05
-    sweeps: int = 200
-
-    def __post_init__(self) -> None:
-        if not (math.inf > self.first >= self.last > 0 and self.sweeps >= 2):
-            raise InvalidOption(
-                f"cooling got first={self.first}, last={self.last}, sweeps={self.sweeps}; expected first >= last > 0 and at "
-                "least 2 sweeps; for example Cooling(10, 0.05, 200)"
-            )
-
-    @property
-    def temperatures(self) -> list[float]:
-        """Temperature of each sweep."""
-        return [self.first * (self.last / self.first) ** (k / (self.sweeps - 1)) for k in range(self.sweeps)]
 
 
 class BoltzmannMachine(EnergyModel):
@@ -119,17 +85,31 @@ class BoltzmannMachine(EnergyModel):
         self.units = BinaryUnits(self.num_units)
         if connectivity is None:
             connectivity = ~torch.eye(self.num_units, dtype=torch.bool)
-        _check_connectivity(connectivity, self.num_units)
+        check_connectivity(connectivity, self.num_units)
         rows, columns = connectivity.triu().nonzero(as_tuple=True)
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("columns", columns, persistent=False)
         self.couplings = nn.Parameter(torch.randn(len(rows)) * weight_scale)
         #: Whether hidden units are independent of each other given the visible ones.
         self.hidden_are_independent = not bool(connectivity[self.num_visible :, self.num_visible :].any())
+        self.is_bound = not self.is_exact
+        self._held: Tensor | None = None
+
+    @contextmanager
+    def fixed(self) -> Iterator[None]:
+        """A block in which the parameters stay, so that W is made once."""
+        with torch.no_grad():
+            self._held = self.weight
+        try:
+            yield
+        finally:
+            self._held = None
 
     @property
     def weight(self) -> Float[Tensor, "units units"]:
         """W, symmetric and zero on the diagonal whatever the parameters, which are its entries above the diagonal."""
+        if self._held is not None and not torch.is_grad_enabled():
+            return self._held
         zeros = self.couplings.new_zeros(self.num_units, self.num_units)
         upper = zeros.index_put((self.rows, self.columns), self.couplings)
         return upper + upper.t()
@@ -145,22 +125,9 @@ class BoltzmannMachine(EnergyModel):
         return self.hidden_are_independent or self.num_hidden <= MOST_ENUMERATED
 
     @property
-    def is_bound(self) -> bool:  # type: ignore[override]
-        """Whether `log_unnormalised` is a lower bound: where the hidden units cannot be summed out."""
-        return not self.is_exact
-
-    def visible(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch units"]:
-        """Examples flattened to visible units."""
-        expect_inputs("units", inputs, self.input_shape)
-        return inputs.flatten(1)
-
-    def check(self, visible: Float[Tensor, "batch units"], what: str = "data") -> None:
-        """Refuse values that are not in [0, 1]."""
-        self.units.check(visible, what)
-
-    def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
-        """Data made into zeros and ones."""
-        return self.units.realised(visible, how, rng)
+    def data_units(self) -> BinaryUnits:
+        """All units, hidden ones too."""
+        return self.units
 
     @torch.no_grad()
     def prepare(self, visible: Float[Tensor, "batch units"]) -> None:
@@ -239,8 +206,7 @@ class BoltzmannMachine(EnergyModel):
         if self.is_exact:
             return self._log_marginal(visible, self.weight)
         means = self.mean_field(visible).means
-        entropy = torch.special.entr(means) + torch.special.entr(1 - means)
-        return entropy.sum(1) - self.energy((visible, means))
+        return entropy(means) - self.energy((visible, means))
 
     @torch.no_grad()
     def mean_field(self, visible: Float[Tensor, "batch units"], *, tolerance: float = 1e-8, sweeps: int = 1000) -> MeanField:
@@ -269,7 +235,7 @@ class BoltzmannMachine(EnergyModel):
             residual = float((totals.sigmoid() - means).abs().amax()) if means.numel() else 0.0
             if residual <= stop or left == 0:
                 return MeanField(means.t(), residual)
-            _sweep(means, totals, weight, None)
+            sweep(means, totals, weight, None)
             left -= 1
 
     # Sampling: sweeps over the units in their order.
@@ -303,7 +269,7 @@ class BoltzmannMachine(EnergyModel):
         weight, scale = self.weight, beta.t() if isinstance(beta, Tensor) else beta
         bias = self._column_bias(scale)
         for _ in range(steps):
-            self._draw_sweep(values, weight, bias, rng, scale=scale)
+            draw_sweep(values, weight, bias, rng, scale=scale)
         return self._split(values.t())
 
     @torch.no_grad()
@@ -326,6 +292,19 @@ class BoltzmannMachine(EnergyModel):
             return super().gap(data, chains)
         weight = self.weight
         return self._log_marginal(chains[0], weight).mean() - self._log_marginal(data[0], weight).mean()
+
+    @torch.no_grad()
+    def gap_gradients(self, data: State, chains: State, offsets: State | None = None) -> dict[str, Tensor]:
+        """Gradient of `gap`: moments of connected pairs over the chains minus those over the data.
+
+        Means of independent hidden units have the moments of the posterior. Connected ones that are summed out are left to
+        autograd, since theirs are not products of means.
+        """
+        if self.is_exact and not self.hidden_are_independent:
+            return super().gap_gradients(data, chains, offsets)
+        dreamt, given = torch.cat(chains, 1), torch.cat(data, 1)
+        couplings = (moment(dreamt, dreamt) - moment(given, given))[self.rows, self.columns]
+        return {"couplings": couplings, "units.bias": mean(dreamt) - mean(given)}
 
     @torch.no_grad()
     def fill(
@@ -354,7 +333,7 @@ class BoltzmannMachine(EnergyModel):
         hold = torch.where(held, torch.where(values > 0.5, -math.inf, math.inf), 0.0)
         weight, bias = self.weight, self._column_bias(1.0)
         for _ in range(steps):
-            self._draw_sweep(values, weight, bias, rng, hold=hold)
+            draw_sweep(values, weight, bias, rng, hold=hold)
         return torch.where(known > 0, visible, self.mean_visible(self._split(values.t())))
 
     @torch.no_grad()
@@ -373,7 +352,7 @@ class BoltzmannMachine(EnergyModel):
         weight, bias = self.weight, self.bias[:, None]
         best, lowest = values.clone(), -self._agreement(values.t(), weight, self.bias)
         for temperature in (cooling or Cooling()).temperatures:
-            self._draw_sweep(values, weight, bias / temperature, rng, scale=1 / temperature)
+            draw_sweep(values, weight, bias / temperature, rng, scale=1 / temperature)
             energies = -self._agreement(values.t(), weight, self.bias)
             better = energies < lowest
             best[:, better], lowest[better] = values[:, better], energies[better]
@@ -406,7 +385,7 @@ class BoltzmannMachine(EnergyModel):
         weight = self.weight
         ratio = (high - low) * self._agreement(values, weight, self.bias - self.units.base).double()
         columns = values.t().contiguous()
-        self._draw_sweep(columns, weight, self._column_bias(high), rng, scale=high)
+        draw_sweep(columns, weight, self._column_bias(high), rng, scale=high)
         return ratio, columns.t()
 
     def _split(self, values: Tensor) -> State:
@@ -442,7 +421,7 @@ class BoltzmannMachine(EnergyModel):
         """Log of the sum over the hidden states, (rows,), and means of the hidden units, (rows, hidden); where `is_exact`."""
         inputs, among = self._hidden_inputs(visible, weight)
         if self.hidden_are_independent:
-            return nn.functional.softplus(inputs, threshold=40.0).sum(1), inputs.sigmoid()
+            return softplus(inputs).sum(1), inputs.sigmoid()
         states, logits = self._hidden_logits(inputs, among)
         return logits.logsumexp(1), logits.softmax(1) @ states
 
@@ -465,64 +444,5 @@ class BoltzmannMachine(EnergyModel):
             return drawn
         values = drawn.t().contiguous()
         for _ in range(_SETTLING):
-            self._draw_sweep(values, among, inputs.t(), rng)
+            draw_sweep(values, among, inputs.t(), rng)
         return values.t()
-
-    @staticmethod
-    def _draw_sweep(
-        values: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        rng: torch.Generator,
-        *,
-        scale: float | Tensor = 1.0,
-        hold: Tensor | None = None,
-    ) -> None:
-        """One sweep of Gibbs sampling in place, at fields bias + scale W x; `hold` is added to the noise."""
-        uniform = torch.rand(values.shape, generator=rng, device=values.device, dtype=torch.float64)
-        noise = uniform.logit().to(values.dtype)  # logistic noise below the field: a unit is 1 with probability sigmoid(field)
-        totals = (weight @ values) * scale + bias
-        _sweep(values, totals, weight, noise if hold is None else noise + hold, scale)
-
-
-def _sweep(
-    values: Float[Tensor, "units rows"],
-    totals: Float[Tensor, "units rows"],
-    weight: Float[Tensor, "units units"],
-    noise: Float[Tensor, "units rows"] | None,
-    scale: float | Tensor = 1.0,
-) -> None:
-    """Update one unit after the other in place, all rows at once: 1 above the noise, or the mean where there is none.
-
-    A change of one unit changes all fields by a product of rank 1, so that a sweep costs as much as one product with W.
-    """
-    alpha, factor = (1.0, scale) if isinstance(scale, Tensor) else (scale, None)
-    for unit, total in enumerate(totals):
-        new = total.sigmoid() if noise is None else (total > noise[unit]).to(values.dtype)
-        change = new - values[unit]
-        totals.addr_(weight[unit], change if factor is None else change * factor[0], alpha=alpha)
-        values[unit] = new
-
-
-def _check_connectivity(connectivity: Tensor, units: int) -> None:
-    if connectivity.shape != (units, units):
-        raise ShapeError(
-            f"got a connectivity of shape {tuple(connectivity.shape)}; expected ({units}, {units}), visible units first"
-        )
-    if not torch.equal(connectivity, connectivity.t()) or connectivity.diagonal().any():
-        raise InvalidOption("got a connectivity that is not symmetric with a False diagonal; expected both; use c | c.t()")
-
-
-def encoder_connectivity(group: int, hidden: int) -> Bool[Tensor, "units units"]:
-    """Connections of the encoder problem: two groups of visible units that reach each other through hidden units only.
-
-    Args:
-        group: Units in each of the two visible groups.
-        hidden: Hidden units; the groups are told apart by log2(group) of them at best.
-
-    Source: Ackley, Hinton, Sejnowski 1985, section 4 (4-2-4 encoder).
-    """
-    units = 2 * group + hidden
-    connected = ~torch.eye(units, dtype=torch.bool)
-    connected[:group, group : 2 * group] = connected[group : 2 * group, :group] = False
-    return connected

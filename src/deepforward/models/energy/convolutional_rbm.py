@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,8 +11,9 @@ from torch.nn.grad import conv2d_weight
 from deepforward.errors import InvalidOption, UnknownName
 from deepforward.layers.shapes import expect_image
 from deepforward.models.energy.bipartite import Bipartite
-from deepforward.models.energy.energy_model import Connection, State
-from deepforward.models.energy.units import BinaryUnits, GaussianUnits, PooledUnits, Units
+from deepforward.models.energy.energy_model import State
+from deepforward.models.energy.grouped_units import PooledUnits
+from deepforward.models.energy.units import BinaryUnits, GaussianUnits, Units
 
 #: Kinds of visible units.
 VISIBLE = ("binary", "gaussian")
@@ -48,9 +47,6 @@ class ConvolutionalRBM(Bipartite):
         Lee, Grosse, Ranganath, Ng 2009, Convolutional deep belief networks for scalable unsupervised learning of hierarchical
         representations, ICML.
     """
-
-    #: The weights are no matrix: `recentre` below reads the names and not the rule that goes with them.
-    connections: tuple[Connection, ...] = (Connection("weight", "visible_units.bias", "hidden_units.bias"),)
 
     def __init__(
         self,
@@ -94,26 +90,20 @@ class ConvolutionalRBM(Bipartite):
         return self.hidden_units.pooled(means) if isinstance(self.hidden_units, PooledUnits) else means
 
     @torch.no_grad()
-    def gap_gradients(self, data: State, chains: State) -> Mapping[str, Tensor]:
+    def gap_gradients(self, data: State, chains: State, offsets: State | None = None) -> dict[str, Tensor]:
         """-<v * h> over the data plus that over the chains, both in one product; and the same of v and of h."""
-        if any(p.requires_grad for n, p in self.named_parameters() if "precision" in n):
-            return super().gap_gradients(data, chains)
         rows, share = len(chains[0]), -len(chains[0]) / len(data[0])
         seen = torch.cat((chains[0], data[0]))
         driven = torch.cat((chains[1], data[1] * share))
         with torch.autocast(seen.device.type, enabled=False):
             weight = conv2d_weight(self._image(seen), self.weight.shape, self._map(driven))
-        return {
+        gradients = {
             "weight": weight / rows,
             "visible_units.bias": self.visible_units.shared(chains[0].mean(0) - data[0].mean(0)),
             "hidden_units.bias": self.hidden_units.shared(chains[1].mean(0) - data[1].mean(0)),
         }
-
-    @torch.no_grad()
-    def centred_gradients(self, data: State, chains: State, offsets: State) -> dict[str, Tensor]:
-        """`gap_gradients`, turned into those of the centred parametrisation (see `recentre`)."""
-        gradients = dict(self.gap_gradients(data, chains))
-        self.recentre(gradients, offsets)
+        if offsets is not None:
+            self.recentre(gradients, offsets)
         return gradients
 
     @torch.no_grad()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from deepforward.models.energy.bernoulli import softplus
 from deepforward.models.energy.bipartite import Bipartite
 from deepforward.models.energy.energy_model import Connection, State
 from deepforward.models.energy.products import moment_gradients
@@ -37,7 +36,7 @@ class CopiedUnits(BinaryUnits):
 
     def log_normalizer(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, " rows"]:
         """Sum of copies x log(1 + exp(x + b))."""
-        return self.copies * nn.functional.softplus(inputs + self.bias_at(beta)).sum(1)
+        return self.copies * softplus(inputs + self.bias_at(beta)).sum(1)
 
     def mean(self, inputs: Float[Tensor, "rows units"], beta: float | Tensor = 1.0) -> Float[Tensor, "rows units"]:
         """Copies x sigmoid(x + b)."""
@@ -107,11 +106,6 @@ class CopiedRBM(Bipartite):
         return self.activity(self.visible(inputs)) / self.copies[1]
 
     @torch.no_grad()
-    def gap_gradients(self, data: State, chains: State) -> Mapping[str, Tensor]:
-        """Gradient of `gap`: moments of the sums over the chains minus those over the data."""
-        return moment_gradients(self.connections, data, chains)
-
-    @torch.no_grad()
-    def centred_gradients(self, data: State, chains: State, offsets: State) -> dict[str, Tensor]:
-        """`gap_gradients` of the centred parametrisation (see `energy_model.centre`)."""
+    def gap_gradients(self, data: State, chains: State, offsets: State | None = None) -> dict[str, Tensor]:
+        """Gradient of `gap`: moments of the sums over the chains minus those over the data, centred if there are offsets."""
         return moment_gradients(self.connections, data, chains, offsets)

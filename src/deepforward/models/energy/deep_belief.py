@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from deepforward.errors import InvalidOption
 from deepforward.layers.sampling import bernoulli, draw_key
+from deepforward.models.energy.bernoulli import entropy_given, log_probability, log_probability_of_all
 from deepforward.models.energy.energy_model import State
 from deepforward.models.energy.enumeration import all_states
 from deepforward.models.energy.greedy import greedy_stages
 from deepforward.models.energy.products import fire, mean, moment, product, product_dtype, sigmoid
 from deepforward.models.energy.rbm import RBM
+from deepforward.models.energy.recognition import Recognition
 from deepforward.models.energy.stack import layer_sizes, machines
 
 _HIDDEN = (500, 500)
@@ -50,7 +51,7 @@ class DeepBeliefNetwork(nn.Module):
         estimate: Salakhutdinov and Murray 2008, On the quantitative analysis of deep belief networks.
     """
 
-    is_bound: ClassVar[bool] = True
+    is_bound = True
     tied: Tensor
 
     def __init__(
@@ -222,7 +223,7 @@ class DeepBeliefNetwork(nn.Module):
             weight, bias = self._recognition(number)
             inputs = values @ weight + bias
             above = bernoulli(inputs.sigmoid(), draw_key(rng))
-            bound = bound + _entropy(inputs) + _log_bernoulli(values, machine.down(above) + machine.visible_units.bias)
+            bound = bound + entropy_given(inputs) + log_probability(values, machine.down(above) + machine.visible_units.bias)
             values = above
         bound = bound - self.top.free_energy(values)
         return bound.reshape(self.bound_samples, -1).mean(0)
@@ -340,34 +341,15 @@ class DeepBeliefNetwork(nn.Module):
         for states in all_states(sum(sizes), math.prod(sizes), visible):
             layers = states.split(sizes, 1)
             weight, bias = self._recognition(0)
-            log_q = _log_bernoulli_of_all(layers[0], visible @ weight + bias)
+            log_q = log_probability_of_all(layers[0], visible @ weight + bias)
             outputs = self._bottom.down(layers[0]) + self._bottom.visible_units.bias
-            log_p = visible @ outputs.t() - F.softplus(outputs).sum(1) - self.top.free_energy(layers[-1])
+            log_p = log_probability_of_all(visible, outputs).t() - self.top.free_energy(layers[-1])
             for number, (below, above) in enumerate(pairwise(layers), start=1):
                 machine = self.lower[number]
                 weight, bias = self._recognition(number)
-                log_q = log_q + _log_bernoulli(above, below @ weight + bias)
-                log_p = log_p + _log_bernoulli(below, machine.down(above) + machine.visible_units.bias)
+                log_q = log_q + log_probability(above, below @ weight + bias)
+                log_p = log_p + log_probability(below, machine.down(above) + machine.visible_units.bias)
             yield log_p, log_q
-
-
-class Recognition(nn.Module):
-    """Weights and biases of their own by which a directed layer is recognised: q = sigmoid(h R + r).
-
-    Args:
-        machine: The machine whose weights they begin as.
-    """
-
-    def __init__(self, machine: RBM) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(machine.weight.detach().clone())
-        self.bias = nn.Parameter(machine.hidden_units.bias.detach().clone())
-
-    @torch.no_grad()
-    def copy_from(self, machine: RBM) -> None:
-        """Be as the machine's own weights upwards."""
-        self.weight.copy_(machine.weight)
-        self.bias.copy_(machine.hidden_units.bias)
 
 
 def pretraining(recipe: Any) -> tuple[dict[str, Any], ...]:
@@ -382,18 +364,3 @@ def pretraining(recipe: Any) -> tuple[dict[str, Any], ...]:
     layers = len(layer_sizes("deep belief network", recipe.model_options.get("hidden", _HIDDEN), least=1))
     shared = {name: recipe.objective_options[name] for name in _SHARED if name in recipe.objective_options}
     return greedy_stages(layers, epochs=recipe.epochs, **({"ais_chains": 100} | shared))
-
-
-def _entropy(inputs: Tensor) -> Tensor:
-    """Entropy of binary units whose log-odds are given, summed, nats."""
-    return (F.softplus(inputs) - inputs * inputs.sigmoid()).sum(1)
-
-
-def _log_bernoulli(values: Tensor, inputs: Tensor) -> Tensor:
-    """Log-probability of binary values whose log-odds are given, summed, nats."""
-    return (values * inputs - F.softplus(inputs)).sum(1)
-
-
-def _log_bernoulli_of_all(states: Tensor, inputs: Tensor) -> Tensor:
-    """(rows, states): log-probability of each state under the log-odds of each row, nats."""
-    return inputs @ states.t() - F.softplus(inputs).sum(1, keepdim=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from deepforward.errors import InvalidOption
 from deepforward.layers.sampling import bernoulli, draw_key
-from deepforward.layers.shapes import expect_inputs
+from deepforward.models.energy.bernoulli import entropy
 from deepforward.models.energy.copies import CopiedRBM
 from deepforward.models.energy.energy_model import Connection, EnergyModel, State
 from deepforward.models.energy.enumeration import all_states
@@ -25,6 +25,13 @@ from deepforward.models.energy.units import BinaryUnits
 _HIDDEN = (500, 1000)
 #: Sweeps and tolerance of the mean field that `log_unnormalised` is computed from; training may stop earlier.
 _BOUND_SWEEPS, _BOUND_TOLERANCE = 100, 1e-5
+
+
+class LayeredMeanField(NamedTuple):
+    """Data and means of all hidden layers, and the largest change of a mean in the last sweep."""
+
+    state: State
+    residual: float
 
 
 class DeepBoltzmannMachine(EnergyModel):
@@ -50,7 +57,7 @@ class DeepBoltzmannMachine(EnergyModel):
         Salakhutdinov and Hinton 2009, Deep Boltzmann machines, AISTATS.
     """
 
-    is_bound: ClassVar[bool] = True
+    can_be_centred, is_bound = True, True
     greedy_layer: Tensor
 
     def __init__(
@@ -128,18 +135,10 @@ class DeepBoltzmannMachine(EnergyModel):
 
     # Data.
 
-    def visible(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch units"]:
-        """Examples flattened to visible units."""
-        expect_inputs("layers.0", inputs, self.input_shape)
-        return inputs.flatten(1)
-
-    def check(self, visible: Float[Tensor, "batch units"], what: str = "data") -> None:
-        """Refuse values outside [0, 1]."""
-        self._units[0].check(visible, what)
-
-    def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
-        """Data made into zeros and ones (see `Units.realised`)."""
-        return self._units[0].realised(visible, how, rng)
+    @property
+    def data_units(self) -> BinaryUnits:
+        """The lowest layer."""
+        return self._units[0]
 
     @torch.no_grad()
     def prepare(self, visible: Float[Tensor, "batch units"]) -> None:
@@ -153,8 +152,8 @@ class DeepBoltzmannMachine(EnergyModel):
 
     def mean_field(
         self, visible: Float[Tensor, "batch units"], steps: int | None = None, tolerance: float | None = None
-    ) -> tuple[State, float]:
-        """(data and means of all hidden layers, largest change of a mean in the last sweep).
+    ) -> LayeredMeanField:
+        """Means of independent hidden units that fit the posterior of all layers best.
 
         The means approach the fixed point of m(k) = sigmoid(c(k) + m(k-1) W(k) + m(k+1) W(k+1)'). A sweep sets first the odd
         layers, then the even ones, so that none worsens the bound. It begins with a pass up that doubles what comes from below.
@@ -181,16 +180,16 @@ class DeepBoltzmannMachine(EnergyModel):
                 residual = max(float((new - old).abs().max()) for new, old in zip(state[1:], before, strict=True))
             if residual <= tolerance:
                 break
-        return tuple(state), residual
+        return LayeredMeanField(tuple(state), residual)
 
     def forward(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch hidden"]:
         """Mean field of the top hidden layer given the examples: the features."""
-        return self.mean_field(self.visible(inputs))[0][-1].to(inputs.dtype)
+        return self.mean_field(self.visible(inputs)).state[-1].to(inputs.dtype)
 
     @torch.no_grad()
     def clamp(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> State:
         """Data, and the mean field of the hidden units given them."""
-        return self.mean_field(visible)[0]
+        return self.mean_field(visible).state
 
     @torch.no_grad()
     def begin_at(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> State:
@@ -200,7 +199,7 @@ class DeepBoltzmannMachine(EnergyModel):
     @torch.no_grad()
     def observe(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> tuple[State, State]:
         """The mean field, and chains drawn from it."""
-        data = self.mean_field(visible)[0]
+        data = self.mean_field(visible).state
         return data, (data[0], *(bernoulli(means, draw_key(rng)) for means in data[1:]))
 
     # Chains.
@@ -252,20 +251,15 @@ class DeepBoltzmannMachine(EnergyModel):
         return self._units[0].mean(state[1].to(self.weights[0].dtype) @ self.weights[0].t())
 
     @torch.no_grad()
-    def gap_gradients(self, data: State, chains: State) -> Mapping[str, Tensor]:
-        """Gradient of `gap`: moments of neighbouring layers over the chains minus those over the data."""
-        return moment_gradients(self.connections, data, chains)
-
-    @torch.no_grad()
-    def centred_gradients(self, data: State, chains: State, offsets: State) -> dict[str, Tensor]:
-        """`gap_gradients` of the centred parametrisation (see `energy_model.centre`)."""
+    def gap_gradients(self, data: State, chains: State, offsets: State | None = None) -> dict[str, Tensor]:
+        """Gradient of `gap`: moments of neighbouring layers over the chains minus those over the data, centred if asked."""
         return moment_gradients(self.connections, data, chains, offsets)
 
     # Likelihood.
 
     def log_unnormalised(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> Float[Tensor, " batch"]:
         """A lower bound of log p(v) + log Z, by the mean field, nats: -E of the means plus their entropy."""
-        return self.bound(self.mean_field(visible, _BOUND_SWEEPS, _BOUND_TOLERANCE)[0])
+        return self.bound(self.mean_field(visible, _BOUND_SWEEPS, _BOUND_TOLERANCE).state)
 
     def bound(self, state: State) -> Float[Tensor, " batch"]:
         """The bound of log p(v) + log Z that means of independent hidden units give, nats.
@@ -273,8 +267,7 @@ class DeepBoltzmannMachine(EnergyModel):
         Args:
             state: Data, and means in [0, 1] of all hidden layers.
         """
-        means = torch.cat(state[1:], 1)
-        return (torch.special.entr(means) + torch.special.entr(1 - means)).sum(1) - self.energy(state)
+        return entropy(torch.cat(state[1:], 1)) - self.energy(state)
 
     @torch.no_grad()
     def exact_log_probability(self, visible: Float[Tensor, "batch units"]) -> Float[Tensor, " batch"]:

@@ -106,7 +106,7 @@ class DeepBoltzmannClassifier(nn.Module):
             self.begun.fill_(self.training and torch.is_grad_enabled())
         visible = self.machine.visible(inputs)
         with torch.no_grad():
-            means = self.machine.mean_field(visible)[0][2:]
+            means = self.machine.mean_field(visible).state[2:]
         from_above = [layer(self.input_dropout(mean)) for layer, mean in zip(self.feedback, means, strict=True)]
         values, hidden = self.input_dropout(visible), []
         for number, layer in enumerate(self.layers):

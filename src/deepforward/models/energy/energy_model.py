@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from deepforward.layers.shapes import expect_inputs
+from deepforward.models.energy.units import Units
 
 #: Values of all layers from the visible one up, each (rows, units).
 State = tuple[Tensor, ...]
@@ -30,17 +33,23 @@ class EnergyModel(nn.Module, ABC):
     first average is taken with `clamp`, the second over chains that `start` and `advance` keep.
     """
 
-    #: Layer pairs, for centring; empty if the model has connections of another form.
+    #: Pairs of layers joined by a weight matrix, from the lowest up; empty if the model has connections of another form.
     connections: tuple[Connection, ...] = ()
+    #: Whether gradients can be turned into those of the centred parametrisation.
+    can_be_centred: bool = False
+    #: Whether `log_unnormalised` is a lower bound.
+    is_bound: bool = False
     input_shape: tuple[int, ...]
+
+    @property
+    @abstractmethod
+    def data_units(self) -> Units:
+        """Units that say what values data may have; a model may keep others of the same kind with them."""
 
     @property
     def bf16_products(self) -> bool:
         """Whether the products of a training step may round to bf16 where the processor multiplies it in hardware."""
         return False
-
-    #: Whether `log_unnormalised` is a lower bound.
-    is_bound: ClassVar[bool] = False
 
     @abstractmethod
     def log_unnormalised(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> Float[Tensor, " batch"]:
@@ -54,25 +63,28 @@ class EnergyModel(nn.Module, ABC):
             TooLarge: There are too many states; the message says how long it would take and names the estimate to use.
         """
 
-    @abstractmethod
     def visible(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch units"]:
         """Examples flattened to visible units.
 
         Raises:
             ShapeError: They have another shape than the model was built for.
         """
+        if inputs.shape[1:] != self.input_shape:
+            own = next(name for name, module in self.named_modules() if module is self.data_units)
+            expect_inputs(own, inputs, self.input_shape)
+        return inputs.flatten(1)
 
-    @abstractmethod
     def check(self, visible: Float[Tensor, "batch units"], what: str = "data") -> None:
         """Refuse values that the visible units cannot take.
 
         Raises:
             InvalidData: NaN, or for example numbers outside [0, 1] for binary units.
         """
+        self.data_units.check(visible, what)
 
-    @abstractmethod
     def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
         """Data made into values that the visible units take (see `Units.realised`)."""
+        return self.data_units.realised(visible, how, rng)
 
     def per_unit(self, state: State) -> State:
         """Values as of single units, for eyes and for comparison with data, where the model's own are sums over copies.
@@ -88,7 +100,11 @@ class EnergyModel(nn.Module, ABC):
 
     @abstractmethod
     def energy(self, state: State) -> Float[Tensor, " rows"]:
-        """E of each row, nats; linear in the values of each layer, so that means may stand for independent values."""
+        """E of each row, nats.
+
+        What parameters multiply is linear in the values of each layer, those of gaussian visible units under a precision aside;
+        so in the gradient means may stand for the values of units that are independent given the rest.
+        """
 
     def fixed(self) -> AbstractContextManager[None]:
         """A block in which the parameters stay as they are, so that what is made of them is made once."""
@@ -96,7 +112,10 @@ class EnergyModel(nn.Module, ABC):
 
     @abstractmethod
     def clamp(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> State:
-        """Data with the hidden units at their means given them (exactly, or by mean field); nothing is differentiated."""
+        """Data with the hidden units given them: their means, exact or by mean field, or draws where no means would do.
+
+        Nothing is differentiated.
+        """
 
     def observe(self, visible: Float[Tensor, "batch units"], rng: torch.Generator) -> tuple[State, State]:
         """(`clamp`, `begin_at`): the data phase, and chains that start at the data."""
@@ -128,21 +147,32 @@ class EnergyModel(nn.Module, ABC):
         return self.expected(drawn), drawn
 
     def gap(self, data: State, chains: State) -> Tensor:
-        """Mean energy of the data minus that of the chains, nats; minus its gradient is that of the log-likelihood."""
+        """Mean energy of the data minus that of the chains, nats; minus its gradient is that of the log-likelihood.
+
+        So it is on the average over data given `clamp` and chains that are draws of the model.
+        """
         return self.energy(data).mean() - self.energy(chains).mean()
 
-    def gap_gradients(self, data: State, chains: State) -> Mapping[str, Tensor]:
-        """Gradient of `gap` by parameter name; a subclass may write it by hand."""
+    def gap_gradients(self, data: State, chains: State, offsets: State | None = None) -> dict[str, Tensor]:
+        """Gradient of `gap` by parameter name; a subclass may write it by hand.
+
+        Args:
+            data: What `clamp` gave.
+            chains: States of the chains.
+            offsets: Mean of each layer; with them the gradient is that of the centred parametrisation (see `centre`).
+        """
         named = {name: p for name, p in self.named_parameters() if p.requires_grad}
         with torch.enable_grad():
             gradients = torch.autograd.grad(self.gap(data, chains), list(named.values()), allow_unused=True)
-        return {name: g for name, g in zip(named, gradients, strict=True) if g is not None}
+        found = {name: g for name, g in zip(named, gradients, strict=True) if g is not None}
+        if offsets is not None:
+            self.recentre(found, offsets)
+        return found
 
-    def centred_gradients(self, data: State, chains: State, offsets: State) -> dict[str, Tensor]:
-        """`gap_gradients`, turned into those of the centred parametrisation (see `centre`)."""
-        gradients = dict(self.gap_gradients(data, chains))
+    @torch.no_grad()
+    def recentre(self, gradients: dict[str, Tensor], offsets: State) -> None:
+        """Turn gradients, of whatever quantity, into the steps of the centred parametrisation, in place (see `centre`)."""
         centre(self.connections, gradients, offsets)
-        return gradients
 
 
 def centre(connections: tuple[Connection, ...], gradients: dict[str, Tensor], offsets: Sequence[Tensor]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
@@ -16,7 +16,8 @@ from deepforward.layers.sampling import bernoulli, draw_key
 from deepforward.models.energy.bipartite import Bipartite
 from deepforward.models.energy.energy_model import Connection, State
 from deepforward.models.energy.products import bits_product, fire, moment_gradients, narrowed, product, product_dtype, sigmoid
-from deepforward.models.energy.units import BinaryUnits, hidden_units, visible_units
+from deepforward.models.energy.unit_kinds import hidden_units, visible_units
+from deepforward.models.energy.units import BinaryUnits, GaussianUnits
 
 
 class RBM(Bipartite):
@@ -127,18 +128,14 @@ class RBM(Bipartite):
         return (visible, means), (visible, drawn)
 
     @torch.no_grad()
-    def gap_gradients(self, data: State, chains: State) -> Mapping[str, Tensor]:
-        """Gradient of `gap`: moments over the chains minus those over the data."""
-        if not self.is_binary:  # real units may have more parameters than these
-            return super().gap_gradients(data, chains)
-        return moment_gradients(self.connections, data, chains)
-
-    @torch.no_grad()
-    def centred_gradients(self, data: State, chains: State, offsets: State) -> dict[str, Tensor]:
-        """`gap_gradients` of the centred parametrisation (see `energy_model.centre`)."""
-        if not self.is_binary:
-            return super().centred_gradients(data, chains, offsets)
-        return moment_gradients(self.connections, data, chains, offsets)
+    def gap_gradients(self, data: State, chains: State, offsets: State | None = None) -> dict[str, Tensor]:
+        """Gradient of `gap`: moments over the chains minus those over the data, of centred values if there are offsets."""
+        if isinstance(self.visible_units, GaussianUnits) and self.visible_units.log_precision.requires_grad:
+            return super().gap_gradients(data, chains, offsets)
+        if self.is_binary:
+            return moment_gradients(self.connections, data, chains, offsets)
+        with torch.autocast(data[0].device.type, enabled=False):  # real values lose digits in bf16
+            return moment_gradients(self.connections, data, chains, offsets)
 
     def realise(self, visible: Float[Tensor, "batch units"], how: str, rng: torch.Generator) -> Float[Tensor, "batch units"]:
         """Data made into values that the visible units take, in the precision of the products."""
