@@ -1,4 +1,4 @@
-// Binary units of Boltzmann machines: probabilities, draws from them and sums of softplus, each in one pass over memory.
+// Binary units of Boltzmann machines: probabilities with draws from them, and sums of softplus, each in one pass over memory.
 //
 // A matrix is [rows][columns] of float32 or bfloat16 with any distance between its rows; arithmetic is float32. Random numbers
 // are Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, Parallel random numbers: as easy as 1, 2, 3). Group g of 64 columns of a
@@ -31,7 +31,7 @@ constexpr int LANES = 4, ROWS = 1;
 constexpr int COUNTERS = 16;         // of a group of columns
 constexpr int GROUP = 4 * COUNTERS;  // columns that share their counters
 constexpr int VECTORS = GROUP / LANES;
-constexpr long BLOCK = 128;    // rows that are added up in float32
+constexpr long BLOCK = 128;  // rows that a thread takes at a time
 constexpr long SMALL = 20000;  // units that one thread has done before a second has woken up
 
 using bfloat16 = uint16_t;
@@ -246,41 +246,29 @@ std::vector<float> padded(const float *from, long columns) {
 struct Sampler {
     Matrix inputs, probabilities, samples;
     const float *bias;  // null where the inputs are probabilities
-    float factor;
-    uint32_t sign;
     Philox philox;
     long columns;
 
-    // Rows [first, last) of a group of columns; their sums, [64], go to `sums`.
-    void block(long first, long last, long group, float *sums) const {
-        Tile<VECTORS> total{}, shift{};
+    // Rows [first, last) of a group of columns.
+    void block(long first, long last, long group) const {
+        Tile<VECTORS> shift{};
         if (bias) memcpy(shift.part, bias + group * GROUP, sizeof shift.part);
         for (long row = first; row < last; row += ROWS) {
             Tile<VECTORS> uniform[ROWS]{};
             if (samples) philox.draw(row, group, uniform);
-            for (int r = 0; r < ROWS && row + r < last; r++)
-                total = map(total, units(row + r, group, shift, uniform[r]), [](Floats sum, Floats x) { return sum + x; });
+            for (int r = 0; r < ROWS && row + r < last; r++) units(row + r, group, shift, uniform[r]);
         }
-        memcpy(sums, total.part, sizeof total.part);
     }
 
 private:
-    // Writes what is wanted of a group of a row, and returns what is added up.
-    Tile<VECTORS> units(long row, long group, const Tile<VECTORS> &shift, const Tile<VECTORS> &uniform) const {
+    // Writes what is wanted of a group of a row.
+    void units(long row, long group, const Tile<VECTORS> &shift, const Tile<VECTORS> &uniform) const {
         long column = group * GROUP, left = columns - column;
-        Tile<VECTORS> p = inputs.load<VECTORS>(row, column, left), result;
-        if (bias) p = map(p, shift, [this](Floats x, Floats b) { return logistic((x + b) * factor); });
+        Tile<VECTORS> p = inputs.load<VECTORS>(row, column, left);
+        if (bias) p = map(p, shift, [](Floats x, Floats b) { return logistic(x + b); });
         else p = map(p, p, [](Floats x, Floats) { return x < 0.0f ? Floats{} : x; });
-        if (probabilities || !samples) {
-            result = map(p, p, [this](Floats x, Floats) { return (Floats)((Words)x ^ sign); });
-            if (probabilities) probabilities.store(row, column, left, result);
-        }
-        if (samples) {
-            const Tile<VECTORS> drawn = map(p, uniform, fires);
-            samples.store(row, column, left, drawn);
-            if (!probabilities) result = drawn;
-        }
-        return result;
+        if (probabilities) probabilities.store(row, column, left, p);
+        if (samples) samples.store(row, column, left, map(p, uniform, fires));
     }
 };
 
@@ -313,32 +301,21 @@ double softplus_of_row(const Matrix &inputs, const float *bias, double factor, l
 
 extern "C" {
 
-// Sums over rows are the same for any number of threads: each is over blocks of rows that do not depend on it.
 void binary_units_sample(void *x, long x_stride, int x_bfloat16, void *probabilities, long probabilities_stride,
                          int probabilities_bfloat16, void *samples, long samples_stride, int samples_bfloat16,
-                         const float *bias, float *sums, long rows, long columns, int is_logit, float factor, int negative,
-                         uint64_t key, int threads) {
+                         const float *bias, long rows, long columns, int is_logit, uint64_t key, int threads) {
     const std::vector<float> shifts = padded(bias, columns);
     const Sampler sampler{{x, x_stride, !!x_bfloat16},
                           {probabilities, probabilities_stride, !!probabilities_bfloat16},
                           {samples, samples_stride, !!samples_bfloat16},
                           is_logit ? shifts.data() : nullptr,
-                          factor,
-                          negative ? 0x80000000u : 0u,
                           Philox(key),
                           columns};
     long groups = (columns + GROUP - 1) / GROUP, blocks = (rows + BLOCK - 1) / BLOCK;
-    std::vector<float> partial(blocks * groups * GROUP);
 #pragma omp parallel for schedule(static) num_threads(rows * columns < SMALL ? 1 : threads)
     for (long i = 0; i < blocks * groups; i++) {
         long first = i / groups * BLOCK;
-        sampler.block(first, std::min(first + BLOCK, rows), i % groups, &partial[i * GROUP]);
-    }
-    if (!sums) return;
-    for (long column = 0; column < columns; column++) {
-        double sum = 0;
-        for (long block = 0; block < blocks; block++) sum += partial[block * groups * GROUP + column];
-        sums[column] = sum;
+        sampler.block(first, std::min(first + BLOCK, rows), i % groups);
     }
 }
 

@@ -26,8 +26,7 @@ def kernel() -> ctypes.CDLL | None:
     if library is not None:
         flag, pointer, size = ctypes.c_int, ctypes.c_void_p, ctypes.c_long
         matrix = (pointer, size, flag)
-        options = (flag, ctypes.c_float, flag, ctypes.c_uint64, flag)
-        library.binary_units_sample.argtypes = [*matrix * 3, pointer, pointer, size, size, *options]
+        library.binary_units_sample.argtypes = [*matrix * 3, pointer, size, size, flag, ctypes.c_uint64, flag]
         library.binary_units_softplus.argtypes = [*matrix, pointer, pointer, size, size, ctypes.c_double, flag]
         library.binary_units_sample.restype = library.binary_units_softplus.restype = None
     return library
@@ -59,7 +58,7 @@ def bernoulli(
     if not _fits(probabilities):
         return _fires(probabilities, key).to(dtype)
     samples = torch.empty(probabilities.shape, dtype=dtype if dtype in _KINDS else torch.float32)
-    _run("sample", probabilities, None, samples, vectors=(None, None), options=(False, 1.0, False, key))
+    _run("sample", probabilities, None, samples, vectors=(None,), options=(False, key))
     return samples.to(dtype)
 
 
@@ -68,13 +67,10 @@ def sample_sigmoid(
     bias: Float[Tensor, " columns"] | None,
     key: int | None,
     *,
-    factor: float = 1.0,
     probabilities: Float[Tensor, "rows columns"] | None = None,
     samples: Float[Tensor, "rows columns"] | None = None,
-    sums: Float[Tensor, " columns"] | None = None,
-    negative: bool = False,
 ) -> None:
-    """Writes p = sigmoid(factor * (inputs + bias)), draws of units that are one with probability p, and sums over rows.
+    """Writes p = sigmoid(inputs + bias), and draws of units that are one with probability p.
 
     The relative error of a float32 p is below 1e-6 for the argument as rounded to float32, down to 1.3e-38, where the kernel
     makes it zero. A NaN among the inputs gives NaN in its place, in the draws too.
@@ -83,12 +79,8 @@ def sample_sigmoid(
         inputs: What the units receive.
         bias: Added to every row; None is zero.
         key: What `draw_key` gave, for the draws; as in `bernoulli`.
-        factor: Inverse temperature.
         probabilities: Receives p; may be `inputs`, as may `samples`.
         samples: Receives zeros and ones.
-        sums: Receives sums over rows of what goes into `probabilities`, before it is rounded to their type; without them, of
-            the samples; and with neither, of p.
-        negative: Makes p, where it is written and summed, -p; the samples stay.
 
     Raises:
         InvalidOption: Samples are wanted, and there is no key.
@@ -98,13 +90,15 @@ def sample_sigmoid(
     """
     if samples is not None and key is None:
         raise InvalidOption("got samples to draw and no key, expected both; pass key=draw_key(rng)")
-    if _fits(inputs, probabilities, samples, vectors=(bias, sums)):
-        options = (True, factor, negative, key or 0)
-        _run("sample", inputs, probabilities, samples, vectors=(bias, sums), options=options)
-    else:
-        with torch.no_grad():
-            p = torch.sigmoid(_shifted(inputs, bias) * factor)
-            _write_by_torch(p, key, probabilities, samples, sums, negative=negative)
+    if _fits(inputs, probabilities, samples, vectors=(bias,)):
+        _run("sample", inputs, probabilities, samples, vectors=(bias,), options=(True, key or 0))
+        return
+    with torch.no_grad():
+        p = torch.sigmoid(_shifted(inputs, bias))
+        if samples is not None and key is not None:
+            samples.copy_(_fires(p, key))
+        if probabilities is not None:
+            probabilities.copy_(p)
 
 
 @torch.no_grad()
@@ -161,19 +155,6 @@ def _run(name: str, *matrices: Tensor | None, vectors: tuple[Tensor | None, ...]
 
 def _described(matrix: Tensor | None) -> tuple[int | None, int, bool]:
     return (None, 0, False) if matrix is None else (matrix.data_ptr(), matrix.stride(0), matrix.dtype == torch.bfloat16)
-
-
-def _write_by_torch(
-    p: Tensor, key: int | None, probabilities: Tensor | None, samples: Tensor | None, sums: Tensor | None, *, negative: bool
-) -> None:
-    written = -p if negative else p
-    if probabilities is not None:
-        probabilities.copy_(written)
-    if samples is not None and key is not None:
-        samples.copy_(_fires(p, key))
-        written = samples if probabilities is None else written
-    if sums is not None:
-        sums.copy_(written.to(p.dtype).sum(0))
 
 
 def _shifted(inputs: Tensor, bias: Tensor | None) -> Tensor:
