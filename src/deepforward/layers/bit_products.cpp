@@ -36,7 +36,7 @@ inline void add_row(Sums& sums, const uint16_t* row) {
   }
 }
 
-inline void store(const Sums& sums, float* out, long columns, float scale, float shift, const float* along) {
+inline void store(const Sums& sums, float* out, long columns, float shift, const float* along) {
   float values[kBlock];
   for (int part = 0; part < 4; part++) {
     Floats lower = __builtin_shuffle(sums.even[part], sums.odd[part], kLower);
@@ -45,9 +45,9 @@ inline void store(const Sums& sums, float* out, long columns, float scale, float
     std::memcpy(values + 2 * kLanes * part + kLanes, &upper, sizeof upper);
   }
   if (along == nullptr) {
-    for (long c = 0; c < columns; c++) out[c] = scale * values[c];
+    for (long c = 0; c < columns; c++) out[c] = values[c];
   } else {
-    for (long c = 0; c < columns; c++) out[c] = scale * values[c] - shift * along[c];
+    for (long c = 0; c < columns; c++) out[c] = values[c] - shift * along[c];
   }
 }
 
@@ -96,20 +96,8 @@ inline uint16_t rounded(float value) {
   return (uint16_t)(value != value ? 0x7fc0u : nearest);
 }
 
-}  // namespace
-
-extern "C" {
-
-// Where the ones of each row are, or a count of -1 if a value of the row is neither 0 nor 1. `places` has `room` numbers a row, at
-// least 32 more than there are columns: whole vectors are written.
-void bits_by_row(const uint16_t* values, long rows, long columns, long stride, uint16_t* places, long room, int32_t* counts,
-                 int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (long r = 0; r < rows; r++) counts[r] = ones_of(values + r * stride, columns, places + r * room);
-}
-
 // The same by column, from the lists of the rows. `places` has room for `rows` numbers a column.
-void bits_by_column(const uint16_t* by_row, long row_room, const int32_t* row_counts, long rows, long columns,
+void turn(const uint16_t* by_row, long row_room, const int32_t* row_counts, long rows, long columns,
                     uint16_t* places, int32_t* counts, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
   for (int part = 0; part < threads; part++) {
@@ -130,10 +118,10 @@ void bits_by_column(const uint16_t* by_row, long row_room, const int32_t* row_co
   }
 }
 
-// out[r, :] = scale * sum of table[i, :] over i in the list of r, less down[r] * along[:] where these are given.
+// out[r, :] = sum of table[i, :] over i in the list of r, less down[r] * along[:] where these are given.
 // `padded` is the row length of the table, a multiple of the block; what lies beyond `columns` in it is never stored.
-void bits_sum_rows(const uint16_t* places, const int32_t* counts, long rows, long room, const uint16_t* table, long padded,
-                   float* out, long columns, float scale, const float* down, const float* along, int threads) {
+void sum_rows(const uint16_t* places, const int32_t* counts, long rows, long room, const uint16_t* table, long padded,
+                   float* out, long columns, const float* down, const float* along, int threads) {
 #pragma omp parallel num_threads(threads)
   for (long first = 0; first < columns; first += kBlock) {
     long width = columns - first < kBlock ? columns - first : kBlock;
@@ -143,9 +131,27 @@ void bits_sum_rows(const uint16_t* places, const int32_t* counts, long rows, lon
       std::memset(&sums, 0, sizeof sums);
       const uint16_t* list = places + r * room;
       for (int32_t k = 0; k < counts[r]; k++) add_row(sums, table + (long)list[k] * padded + first);
-      store(sums, out + r * columns + first, width, scale, down ? down[r] : 0.0f, along ? along + first : nullptr);
+      store(sums, out + r * columns + first, width, down ? down[r] : 0.0f, along ? along + first : nullptr);
     }
   }
+}
+
+}  // namespace
+
+extern "C" {
+
+// Where the ones of each row are, or a count of -1 if a value of the row is neither 0 nor 1. `places` has `room` numbers a row, at
+// least 32 more than there are columns: whole vectors are written.
+void bits_by_row(const uint16_t* values, long rows, long columns, long stride, uint16_t* places, long room, int32_t* counts,
+                 int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (long r = 0; r < rows; r++) counts[r] = ones_of(values + r * stride, columns, places + r * room);
+}
+
+// out = bits times table, a row of the table for each place in a list.
+void bits_product(const uint16_t* places, long room, const int32_t* counts, long rows, const uint16_t* table, long padded,
+                  float* out, long columns, int threads) {
+  sum_rows(places, counts, rows, room, table, padded, out, columns, nullptr, nullptr, threads);
 }
 
 // Moments of bits b and values p over the chains, the first `chains` rows, less those over the data, the others; rows of either
@@ -199,7 +205,7 @@ void bits_moments(const uint16_t* places, long room, const int32_t* counts, long
   for (long i = 0; i < bits; i++) square += m[i] * m[i];
   for (long j = 0; j < width; j++) crossed += upper[j] * l[j];
   for (long j = 0; j < width; j++) upper_turn[j] -= square * upper[j];
-  bits_by_column(places, room, counts, rows, bits, by_column, column_counts, threads);
+  turn(places, room, counts, rows, bits, by_column, column_counts, threads);
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (long i = 0; i < bits; i++) {
     const uint16_t* list = by_column + i * rows;
@@ -211,7 +217,7 @@ void bits_moments(const uint16_t* places, long room, const int32_t* counts, long
     lower[i] = sum;
     lower_turn[i] = turn;
   }
-  bits_sum_rows(by_column, column_counts, bits, rows, table, padded, weight, width, 1.0f, m, upper, threads);
+  sum_rows(by_column, column_counts, bits, rows, table, padded, weight, width, m, upper, threads);
 }
 
 }  // extern "C"

@@ -28,12 +28,11 @@ def kernel() -> ctypes.CDLL | None:
     """The compiled kernel, or None where there is no compiler."""
     library = compiled(_SOURCE)
     if library is not None:
-        pointer, size, flag, real = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
+        pointer, size, flag = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
         lists = [pointer, size, pointer]
         signatures: dict[str, list[Any]] = {
             "by_row": [pointer, size, size, size, pointer, size, pointer],
-            "by_column": [*lists, size, size, pointer, pointer],
-            "sum_rows": [pointer, pointer, size, size, pointer, size, pointer, size, real, pointer, pointer],
+            "product": [*lists, size, pointer, size, pointer, size],
             "moments": [*lists, *[size] * 3, *[pointer, size] * 2, size, *[pointer] * 3, size, *[pointer] * 8],
         }
         for name, types in signatures.items():
@@ -75,35 +74,11 @@ class Bits:
         least, total = int(counts.min()), int(counts.sum())
         return cls(places, counts, columns) if least >= 0 and total <= _DENSEST * values.numel() else None
 
-    @property
-    def t(self) -> Bits:
-        """Those of the transposed matrix."""
-        rows = len(self.counts)
-        places = torch.empty(self.columns, rows, dtype=torch.uint16)
-        counts = torch.empty(self.columns, dtype=torch.int32)
-        _run("by_column", self.places, self.places.shape[1], self.counts, rows, self.columns, places, counts)
-        return Bits(places, counts, rows)
-
-    def product(
-        self,
-        table: Float[Tensor, "columns width"],
-        *,
-        scale: float = 1.0,
-        down: Float[Tensor, " rows"] | None = None,
-        along: Float[Tensor, " width"] | None = None,
-    ) -> Float[Tensor, "rows width"]:
-        """The product scale * B table - down along', B being the zeros and ones; float32, summed in float32.
-
-        Args:
-            table: In bf16, made by `padded`.
-            scale: Factor of the product.
-            down: With `along`, the left vector of what is subtracted, float32.
-            along: Its right vector, float32.
-        """
-        width = table.shape[1]
-        out = torch.empty(len(self.counts), width)
-        lists = self.places, self.counts, len(self.counts), self.places.shape[1]
-        _run("sum_rows", *lists, table, table.stride(0), out, width, scale, down, along)
+    def product(self, table: Float[Tensor, "columns width"]) -> Float[Tensor, "rows width"]:
+        """The product of the zeros and ones with `table`, which is in bf16, made by `padded`; float32, summed in float32."""
+        out = torch.empty(len(self.counts), table.shape[1])
+        lists = self.places, self.places.shape[1], self.counts, len(self.counts)
+        _run("product", *lists, table, table.stride(0), out, out.shape[1])
         return out
 
 
@@ -141,7 +116,7 @@ def moment_gap(
         offsets: Of the lower and of the upper values, float32; zeros for moments about zero.
     """
     rows, chains, width = len(places.counts), *dreaming.shape
-    table = torch.zeros(rows, -(-width // _BLOCK) * _BLOCK, dtype=torch.bfloat16)
+    table = torch.empty(rows, -(-width // _BLOCK) * _BLOCK, dtype=torch.bfloat16)  # what lies beyond `width` is never stored
     lists = torch.empty(places.columns, rows, dtype=torch.uint16), torch.empty(places.columns, dtype=torch.int32)
     sizes = ((places.columns, width), (places.columns,), (width,), (places.columns,), (width,))
     gap = MomentGap(*(torch.empty(size) for size in sizes))
