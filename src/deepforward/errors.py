@@ -98,6 +98,10 @@ class ProbeWarning(DeepforwardWarning):
     """An instrument cannot see everything it was asked to see."""
 
 
+class LikelihoodWarning(DeepforwardWarning):
+    """An estimate of a likelihood rests on so few samples that it means little."""
+
+
 def first_line(error: BaseException) -> str:
     """What an error of others says, as a part of a message of one line; its class, where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

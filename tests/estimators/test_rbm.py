@@ -14,7 +14,7 @@ from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import make_pipeline
 
 from deepforward.engine import randomness, training
-from deepforward.errors import InvalidData, InvalidOption, ShapeError
+from deepforward.errors import InvalidData, InvalidOption, LikelihoodWarning, ShapeError
 from deepforward.estimators import RBM, energy
 
 STATES = np.array(list(product((0.0, 1.0), repeat=6)), np.float32)
@@ -249,3 +249,13 @@ def test_features_of_digits_help_a_linear_classifier(digits: tuple[np.ndarray, n
     raw = linear.fit(*train).score(*test)
     features = make_pipeline(machine, linear).fit(*train).score(*test)
     assert features > raw + 0.05, (features, raw)  # over five seeds the difference was 0.072 to 0.087
+
+
+def test_a_likelihood_that_rests_on_one_chain_comes_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "_TEMPERATURES", 2)
+    rbm = RBM(30, n_iter=1, learning_rate=0.01, random_state=0).fit(np.eye(40, dtype=np.float32))
+    with torch.no_grad():
+        rbm.model_.weight.normal_(0, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(LikelihoodWarning, match=r"1\.\d of 100 annealed chains.*lower learning_rate"):
+        assert np.isfinite(rbm.score(np.eye(40, dtype=np.float32)))
+    assert rbm.log_partition_interval_[0] == -np.inf

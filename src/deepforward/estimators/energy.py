@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import tempfile
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +24,7 @@ from deepforward.engine.batches import draw_batches
 from deepforward.engine.device import choose_device, threads
 from deepforward.engine.randomness import isolated, stream
 from deepforward.engine.step import Stepper
-from deepforward.errors import Diverged, InvalidData, InvalidOption
+from deepforward.errors import Diverged, InvalidData, InvalidOption, LikelihoodWarning
 from deepforward.estimators.arrays import count_of, hidden_of, python_number, seed_of, tensor_of
 from deepforward.estimators.estimator import Estimator
 from deepforward.metrics.likelihood import Annealed, best_log_partition
@@ -205,6 +207,13 @@ class EnergyEstimator(Estimator):
         if self._annealed is None:
             rng = self._generator(self._seed)
             self._annealed = best_log_partition(self.model_, rng, chains=_CHAINS, temperatures=_TEMPERATURES)
+            if not math.isfinite(self._annealed.low):
+                warnings.warn(
+                    f"log_partition_ rests on {self._annealed.effective:.1f} of {_CHAINS} annealed chains; its interval has no "
+                    "lower end, so that scores mean little; expected many chains to agree; lower learning_rate or momentum",
+                    LikelihoodWarning,
+                    stacklevel=3,
+                )
         return self._annealed
 
     def _recipe(self, inputs: Tensor) -> Recipe:
