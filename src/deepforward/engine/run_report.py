@@ -17,6 +17,7 @@ from deepforward.engine.command import command_of
 from deepforward.engine.evaluation import evaluate_examples, portrait
 from deepforward.engine.pixels import is_image, pixels
 from deepforward.engine.run import Run
+from deepforward.models.energy.convolutional_rbm import ConvolutionalRBM
 from deepforward.models.energy.energy_model import EnergyModel
 from deepforward.report import RunRecord
 
@@ -102,11 +103,13 @@ def _first_filters(model: nn.Module, shape: tuple[int, ...]) -> np.ndarray | Non
 def _first_weight(model: nn.Module) -> tuple[Tensor | None, bool]:
     """Weights (units, *inputs) of the layer that comes first in the model, and whether it is a machine with hidden units."""
     for module in model.modules():
+        if isinstance(module, ConvolutionalRBM):
+            return module.weight, True
         connections = module.connections if isinstance(module, EnergyModel) else ()
         # A machine of several layers inside a model is not what the model computes with (see `DeepBoltzmannClassifier`).
         if len(connections) == 1 or (connections and module is model):
             weight = module.get_parameter(connections[0].weight)
-            return (weight.t() if weight.ndim == 2 else weight), True
+            return weight.t(), True
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             return module.weight, False
     return None, False
