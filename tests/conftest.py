@@ -23,7 +23,9 @@ def pytest_configure() -> None:
 
 
 #: Files with the longest tests, begun first: a long test that is begun last leaves all other workers idle.
-LONG = tuple(f"tests/{name}.py" for name in ("contracts/test_clinic", "contracts/test_claims", "clinic/test_energy_rules"))
+LONG = tuple(
+    f"tests/{name}.py" for name in ("contracts/test_clinic", "contracts/test_claims", "clinic/test_energy_prescriptions")
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -27,7 +27,7 @@ def digits():
 
 
 def test_every_prescription_is_listed_here():
-    """Those of machines that learn from their samples are in test_energy_rules.py."""
+    """Those of machines that learn from their samples are in test_energy_prescriptions.py."""
     assert set(CHANGES) == {card.name for card in catalogue.cards("prescriptions") if "energy_" not in card.target}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,26 +12,22 @@ from torch import Tensor, nn
 
 from deepforward.errors import InvalidOption, ShapeError, TooLarge
 from deepforward.layers.sampling import bernoulli, draw_key
-from deepforward.models.energy.bernoulli import entropy, softplus
+from deepforward.models.energy.bernoulli import entropy
 from deepforward.models.energy.connectivity import check_connectivity
-from deepforward.models.energy.cooling import Cooling, LowStates
+from deepforward.models.energy.cooling import Cooling, LowStates, lowest_met
 from deepforward.models.energy.energy_model import EnergyModel, State
 from deepforward.models.energy.enumeration import all_states, log_sum_over_states
+from deepforward.models.energy.hidden_posterior import (
+    MOST_ENUMERATED,
+    MeanField,
+    draw_enumerated,
+    mean_field,
+    settle,
+    summed_out,
+)
 from deepforward.models.energy.products import mean, moment
-from deepforward.models.energy.sweeps import draw_sweep, sweep
+from deepforward.models.energy.sweeps import agreement, draw_sweep
 from deepforward.models.energy.units import BinaryUnits
-
-#: Hidden units with connections among them up to which their states are enumerated for each example: 2^12 numbers a row.
-MOST_ENUMERATED = 12
-#: Sweeps over more hidden units than that, from a draw of their mean field, before they stand for the posterior.
-_SETTLING = 10
-
-
-class MeanField(NamedTuple):
-    """Means (rows, hidden) of independent hidden units, and the largest change that another update would make to one."""
-
-    means: Tensor
-    residual: float
 
 
 class BoltzmannMachine(EnergyModel):
@@ -152,7 +147,7 @@ class BoltzmannMachine(EnergyModel):
 
     def energy(self, state: State) -> Float[Tensor, " rows"]:
         """E(v, h), nats."""
-        return -self._agreement(torch.cat(state, 1), self.weight, self.bias)
+        return -agreement(torch.cat(state, 1), self.weight, self.bias)
 
     @torch.no_grad()
     def probabilities(self) -> Float[Tensor, " states"]:
@@ -162,7 +157,7 @@ class BoltzmannMachine(EnergyModel):
             TooLarge: There are too many units.
         """
         weight, work = self.weight, self.num_units**2
-        logs = [self._agreement(x, weight, self.bias).double() for x in all_states(self.num_units, work, self.bias)]
+        logs = [agreement(x, weight, self.bias).double() for x in all_states(self.num_units, work, self.bias)]
         return torch.cat(logs).softmax(0)
 
     @torch.no_grad()
@@ -183,7 +178,7 @@ class BoltzmannMachine(EnergyModel):
         weight, bias, work = self.weight, self.bias, self.num_units**2
         if self.hidden_are_independent:
             return log_sum_over_states(lambda v: self._log_marginal(v, weight), self.num_visible, work, bias)
-        return log_sum_over_states(lambda x: self._agreement(x, weight, bias), self.num_units, work, bias)
+        return log_sum_over_states(lambda x: agreement(x, weight, bias), self.num_units, work, bias)
 
     def log_probability(self, visible: Float[Tensor, "batch units"]) -> Float[Tensor, " batch"]:
         """Exact log p(v), the hidden units summed out, float64, nats.
@@ -212,9 +207,6 @@ class BoltzmannMachine(EnergyModel):
     def mean_field(self, visible: Float[Tensor, "batch units"], *, tolerance: float = 1e-8, sweeps: int = 1000) -> MeanField:
         """Means q of independent hidden units that fit p(h | v) best: q_i = sigmoid(c_i + (v W)_i + (q W)_i) for all i.
 
-        One unit is updated after the other, each to the best value given the others, so that the bound of log p(v) rises until
-        the means stand still; updates of all at once need not converge.
-
         Args:
             visible: Visible units.
             tolerance: Residual at which to stop; no less than 4 roundings of the type of the parameters.
@@ -224,19 +216,10 @@ class BoltzmannMachine(EnergyModel):
             ShapeError: Another number of units.
             InvalidData: Values outside [0, 1].
 
-        Source: Peterson and Anderson 1987, A mean field theory learning algorithm for neural networks, Complex Systems 1.
+        Source: see `hidden_posterior.mean_field`.
         """
         self._expect(visible)
-        inputs, weight = self._hidden_inputs(visible)
-        inputs = inputs.t().contiguous()
-        means, stop, left = inputs.sigmoid(), max(tolerance, 4 * torch.finfo(inputs.dtype).eps), sweeps
-        while True:
-            totals = torch.addmm(inputs, weight, means)
-            residual = float((totals.sigmoid() - means).abs().amax()) if means.numel() else 0.0
-            if residual <= stop or left == 0:
-                return MeanField(means.t(), residual)
-            sweep(means, totals, weight, None)
-            left -= 1
+        return mean_field(*self._hidden_inputs(visible), tolerance, sweeps)
 
     # Sampling: sweeps over the units in their order.
 
@@ -348,16 +331,8 @@ class BoltzmannMachine(EnergyModel):
         Returns:
             The lowest state that each chain has met.
         """
-        values = torch.randint(2, (self.num_units, chains), generator=rng, device=self.bias.device).to(self.bias.dtype)
-        weight, bias = self.weight, self.bias[:, None]
-        best, lowest = values.clone(), -self._agreement(values.t(), weight, self.bias)
-        for temperature in (cooling or Cooling()).temperatures:
-            draw_sweep(values, weight, bias / temperature, rng, scale=1 / temperature)
-            energies = -self._agreement(values.t(), weight, self.bias)
-            better = energies < lowest
-            best[:, better], lowest[better] = values[:, better], energies[better]
-        lowest, order = lowest.sort(stable=True)
-        return LowStates(self._split(best.t()[order]), lowest)
+        states, energies = lowest_met(self.weight, self.bias, rng, cooling or Cooling(), chains)
+        return LowStates(self._split(states), energies)
 
     # What annealed importance sampling asks of a model.
 
@@ -383,7 +358,7 @@ class BoltzmannMachine(EnergyModel):
         if values.shape[1] < self.num_units:
             values = torch.cat((values, self._draw_hidden(values, rng, low)), 1)
         weight = self.weight
-        ratio = (high - low) * self._agreement(values, weight, self.bias - self.units.base).double()
+        ratio = (high - low) * agreement(values, weight, self.bias - self.units.base).double()
         columns = values.t().contiguous()
         draw_sweep(columns, weight, self._column_bias(high), rng, scale=high)
         return ratio, columns.t()
@@ -398,11 +373,6 @@ class BoltzmannMachine(EnergyModel):
             )
         self.check(visible, what)
 
-    @staticmethod
-    def _agreement(values: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """b·x + x'W x / 2 of each row."""
-        return (values * (values @ weight / 2 + bias)).sum(1)
-
     def _column_bias(self, scale: float | Tensor) -> Tensor:
         """Biases of the tempered model, (units, 1) or (units, rows)."""
         return scale * self.bias[:, None] + (1.0 - scale) * self.units.base[:, None]
@@ -412,37 +382,22 @@ class BoltzmannMachine(EnergyModel):
         weight, seen = self.weight if weight is None else weight, self.num_visible
         return visible @ weight[:seen, seen:] + self.bias[seen:], weight[seen:, seen:]
 
-    def _hidden_logits(self, inputs: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """All states of the hidden units, and minus their energy given the visible ones, (rows, states)."""
-        states = torch.cat(list(all_states(self.num_hidden, like=inputs)))
-        return states, inputs @ states.t() + self._agreement(states, weight, weight.new_zeros(()))
-
     def _posterior(self, visible: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Log of the sum over the hidden states, (rows,), and means of the hidden units, (rows, hidden); where `is_exact`."""
-        inputs, among = self._hidden_inputs(visible, weight)
-        if self.hidden_are_independent:
-            return softplus(inputs).sum(1), inputs.sigmoid()
-        states, logits = self._hidden_logits(inputs, among)
-        return logits.logsumexp(1), logits.softmax(1) @ states
+        return summed_out(*self._hidden_inputs(visible, weight), self.hidden_are_independent)
 
     def _log_marginal(self, visible: Tensor, weight: Tensor) -> Tensor:
         """-F(v) = log p*(v), where `is_exact`."""
         seen = self.num_visible
-        return self._agreement(visible, weight[:seen, :seen], self.bias[:seen]) + self._posterior(visible, weight)[0]
+        return agreement(visible, weight[:seen, :seen], self.bias[:seen]) + self._posterior(visible, weight)[0]
 
     def _draw_hidden(self, visible: Tensor, rng: torch.Generator, beta: float = 1.0) -> Tensor:
         """Hidden units given the visible ones in the tempered model: exactly where `is_exact` or beta is 0."""
         inputs, among = self._hidden_inputs(visible)
         inputs, among = beta * inputs + (1 - beta) * self.units.base[self.num_visible :], beta * among
         if self.is_exact and not self.hidden_are_independent:
-            states, logits = self._hidden_logits(inputs, among)
-            return states[torch.multinomial(logits.double().softmax(1), 1, generator=rng)[:, 0]]
+            return draw_enumerated(inputs, among, rng)
         independent = self.is_exact or beta == 0
         means = inputs.sigmoid() if independent or beta != 1 else self.mean_field(visible, tolerance=1e-3).means
         drawn = bernoulli(means, draw_key(rng))
-        if independent:
-            return drawn
-        values = drawn.t().contiguous()
-        for _ in range(_SETTLING):
-            draw_sweep(values, among, inputs.t(), rng)
-        return values.t()
+        return drawn if independent else settle(drawn, inputs, among, rng)

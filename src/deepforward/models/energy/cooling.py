@@ -1,4 +1,4 @@
-"""How simulated annealing lowers the temperature, and what it gives."""
+"""Simulated annealing: how the temperature falls, and the search for states of low energy."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from deepforward.errors import InvalidOption
 from deepforward.models.energy.energy_model import State
+from deepforward.models.energy.sweeps import agreement, draw_sweep
 
 
 class LowStates(NamedTuple):
@@ -49,3 +52,26 @@ class Cooling:
     def temperatures(self) -> list[float]:
         """Temperature of each sweep."""
         return [self.first * (self.last / self.first) ** (k / (self.sweeps - 1)) for k in range(self.sweeps)]
+
+
+def lowest_met(
+    weight: Float[Tensor, "units units"], bias: Float[Tensor, " units"], rng: torch.Generator, cooling: Cooling, chains: int
+) -> tuple[Float[Tensor, "chains units"], Float[Tensor, " chains"]]:
+    """The lowest state that each chain meets from a random one on, the lowest of all first, and its energy, nats.
+
+    Args:
+        weight: W of E = -b·x - x'W x / 2, symmetric and zero on the diagonal.
+        bias: b.
+        rng: Draws.
+        cooling: Temperatures, one sweep of Gibbs sampling of exp(-E / T) at each.
+        chains: Independent searches.
+    """
+    values = torch.randint(2, (len(bias), chains), generator=rng, device=bias.device).to(bias.dtype)
+    best, lowest = values.clone(), -agreement(values.t(), weight, bias)
+    for temperature in cooling.temperatures:
+        draw_sweep(values, weight, bias[:, None] / temperature, rng, scale=1 / temperature)
+        energies = -agreement(values.t(), weight, bias)
+        better = energies < lowest
+        best[:, better], lowest[better] = values[:, better], energies[better]
+    lowest, order = lowest.sort(stable=True)
+    return best.t()[order], lowest

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,25 +13,20 @@ from torch import Tensor, nn
 
 from deepforward.errors import InvalidOption
 from deepforward.layers.sampling import bernoulli, draw_key
+from deepforward.models.energy import layered_enumeration
 from deepforward.models.energy.bernoulli import entropy
 from deepforward.models.energy.copies import CopiedRBM
 from deepforward.models.energy.energy_model import Connection, EnergyModel, State
-from deepforward.models.energy.enumeration import all_states
 from deepforward.models.energy.greedy import greedy_stages
-from deepforward.models.energy.products import fire, moment_gradients, product, product_dtype, sigmoid
+from deepforward.models.energy.layered_mean_field import LayeredMeanField, mean_field
+from deepforward.models.energy.neighbours import by_layer, even_layers, odd_layers, received
+from deepforward.models.energy.products import fire, moment_gradients, product_dtype
 from deepforward.models.energy.stack import layer_sizes
 from deepforward.models.energy.units import BinaryUnits
 
 _HIDDEN = (500, 1000)
 #: Sweeps and tolerance of the mean field that `log_unnormalised` is computed from; training may stop earlier.
 _BOUND_SWEEPS, _BOUND_TOLERANCE = 100, 1e-5
-
-
-class LayeredMeanField(NamedTuple):
-    """Data and means of all hidden layers, and the largest change of a mean in the last sweep."""
-
-    state: State
-    residual: float
 
 
 class DeepBoltzmannMachine(EnergyModel):
@@ -153,34 +148,16 @@ class DeepBoltzmannMachine(EnergyModel):
     def mean_field(
         self, visible: Float[Tensor, "batch units"], steps: int | None = None, tolerance: float | None = None
     ) -> LayeredMeanField:
-        """Means of independent hidden units that fit the posterior of all layers best.
-
-        The means approach the fixed point of m(k) = sigmoid(c(k) + m(k-1) W(k) + m(k+1) W(k+1)'). A sweep sets first the odd
-        layers, then the even ones, so that none worsens the bound. It begins with a pass up that doubles what comes from below.
+        """Means of independent hidden units that fit the posterior of all layers best (see `layered_mean_field`).
 
         Args:
             visible: Data.
             steps: Most sweeps; default: those of the model.
             tolerance: Change at which to stop; default: that of the model.
         """
+        steps = self.mean_field_steps if steps is None else steps
         tolerance = self.mean_field_tolerance if tolerance is None else tolerance
-        weights, last = self._weights(visible), len(self.weights)
-        visible = visible.to(weights[0].dtype)
-        given = product(visible, weights[0])  # data stand still, and so does what the first hidden layer receives from them
-        state = [visible, sigmoid(2 * given, self._units[1].bias)]
-        for k in range(2, last + 1):
-            inputs = product(state[k - 1], weights[k - 1])
-            state.append(sigmoid(inputs if k == last else 2 * inputs, self._units[k].bias))
-        residual = math.inf
-        for _ in range(self.mean_field_steps if steps is None else steps):
-            before = state[1:]
-            for k in (*range(1, last + 1, 2), *range(2, last + 1, 2)):
-                state[k] = sigmoid(self._inputs(state, k, weights, given), self._units[k].bias)
-            with torch.no_grad():
-                residual = max(float((new - old).abs().max()) for new, old in zip(state[1:], before, strict=True))
-            if residual <= tolerance:
-                break
-        return LayeredMeanField(tuple(state), residual)
+        return mean_field(visible, self._units, self._weights(visible), steps, tolerance)
 
     def forward(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch hidden"]:
         """Mean field of the top hidden layer given the examples: the features."""
@@ -222,14 +199,14 @@ class DeepBoltzmannMachine(EnergyModel):
         values = [layer.to(weights[0].dtype) for layer in state]
         for _ in range(steps):
             for k in (*self._odd, *self._even):
-                values[k] = self._units[k].sample(beta * self._inputs(values, k, weights), rng, beta)
+                values[k] = self._units[k].sample(beta * received(values, k, weights), rng, beta)
         return tuple(values)
 
     @torch.no_grad()
     def expected(self, state: State) -> State:
         """Odd layers as they are, even ones at their means given these."""
         weights = list(self.weights)
-        even = {k: self._units[k].mean(self._inputs(state, k, weights)) for k in self._even}
+        even = {k: self._units[k].mean(received(state, k, weights)) for k in self._even}
         return tuple(even.get(k, values) for k, values in enumerate(state))
 
     @torch.no_grad()
@@ -241,7 +218,7 @@ class DeepBoltzmannMachine(EnergyModel):
         for step in range(steps):
             for k in (*self._odd, *self._even):
                 is_last = step + 1 == steps and k % 2 == 0
-                inputs = self._inputs(values, k, weights)
+                inputs = received(values, k, weights)
                 values[k], expected[k] = fire(inputs, self._units[k].bias, rng, means=is_last)
         return tuple(expected), tuple(values)
 
@@ -276,13 +253,7 @@ class DeepBoltzmannMachine(EnergyModel):
         Raises:
             TooLarge: There are too many states.
         """
-        first = visible @ self.weights[0]
-        parts = []
-        for values in self._states(self._odd):
-            rest = -sum((self._units[k].energy(values[k]) for k in self._odd), visible.new_zeros(()))
-            hidden = [self._units[k].log_normalizer(self._inputs(values, k, list(self.weights))) for k in self._even[1:]]
-            parts.append((first @ values[1].t() + rest + sum(hidden, visible.new_zeros(()))).double().logsumexp(1))
-        return torch.stack(parts).logsumexp(0) - self._units[0].energy(visible) - self.log_partition()
+        return layered_enumeration.log_unnormalised(visible, self._units, list(self.weights)) - self.log_partition()
 
     @torch.no_grad()
     def log_partition(self) -> float:
@@ -291,14 +262,7 @@ class DeepBoltzmannMachine(EnergyModel):
         Raises:
             TooLarge: They have too many.
         """
-        sides = (self._even, self._odd)
-        side, other = sorted(sides, key=lambda layers: sum(self._units[k].size for k in layers))
-        weights, parts = list(self.weights), []
-        for values in self._states(side):
-            logs = [self._units[k].log_normalizer(self._inputs(values, k, weights)).double() for k in other]
-            logs += [-self._units[k].energy(values[k]).double() for k in side]
-            parts.append(torch.stack(logs).sum(0))
-        return float(torch.cat(parts).logsumexp(0))
+        return layered_enumeration.log_partition(self._units, list(self.weights))
 
     # Annealed importance sampling moves the odd layers, side by side in one tensor; the even ones are summed out.
 
@@ -329,10 +293,10 @@ class DeepBoltzmannMachine(EnergyModel):
             slope = (high - low) * (self._units[k].bias - self._units[k].base)
             ratio += (layers[k] * slope).sum(1, dtype=torch.float64)
         for k in self._even:
-            inputs, units = self._inputs(layers, k, weights), self._units[k]
+            inputs, units = received(layers, k, weights), self._units[k]
             ratio += units.log_normalizer(high * inputs, high).double() - units.log_normalizer(low * inputs, low).double()
             layers[k] = units.sample(high * inputs, rng, high)
-        drawn = [self._units[k].sample(high * self._inputs(layers, k, weights), rng, high) for k in self._odd]
+        drawn = [self._units[k].sample(high * received(layers, k, weights), rng, high) for k in self._odd]
         return ratio, torch.cat(drawn, 1)
 
     # What the methods above share.
@@ -343,11 +307,11 @@ class DeepBoltzmannMachine(EnergyModel):
 
     @property
     def _even(self) -> range:
-        return range(0, len(self.layers), 2)
+        return even_layers(self._units)
 
     @property
     def _odd(self) -> range:
-        return range(1, len(self.layers), 2)
+        return odd_layers(self._units)
 
     def _weights(self, like: Tensor) -> list[Tensor]:
         """Weights in the format of the products of a training step."""
@@ -355,33 +319,8 @@ class DeepBoltzmannMachine(EnergyModel):
             return list(self.weights)
         return [weight.detach().to(product_dtype(like)) for weight in self.weights]
 
-    def _inputs(
-        self,
-        values: Mapping[int, Tensor] | Sequence[Tensor],
-        layer: int,
-        weights: Sequence[Tensor],
-        below: Tensor | None = None,
-    ) -> Tensor:
-        """What a layer receives from its neighbours, without its bias; `below`, if given, is the part from the lower one."""
-        if layer == 1 and below is not None:
-            from_below: Tensor | None = below
-        else:
-            from_below = product(values[layer - 1], weights[layer - 1]) if layer else None
-        if layer == len(weights):
-            assert from_below is not None
-            return from_below
-        from_above = product(values[layer + 1], weights[layer].t())
-        return from_above if from_below is None else from_above + from_below
-
-    def _states(self, side: Sequence[int]) -> Iterator[dict[int, Tensor]]:
-        """All states of the layers of one side, in chunks, by layer."""
-        sizes = [self._units[k].size for k in side]
-        work = sum(weight.numel() for weight in self.weights)
-        for states in all_states(sum(sizes), work, self.weights[0]):
-            yield self._split(states, side)
-
     def _split(self, values: Tensor, side: Sequence[int]) -> dict[int, Tensor]:
-        return dict(zip(side, values.split([self._units[k].size for k in side], 1), strict=True))
+        return by_layer(values, self._units, side)
 
 
 def pretraining(recipe: Any) -> tuple[dict[str, Any], ...]:

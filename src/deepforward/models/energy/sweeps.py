@@ -1,10 +1,17 @@
-"""Updates of connected units one after the other, many rows at once."""
+"""Units connected with each other: their agreement, and updates of one after the other, many rows at once."""
 
 from __future__ import annotations
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+
+def agreement(
+    values: Float[Tensor, "rows units"], weight: Float[Tensor, "units units"], bias: Float[Tensor, "..."]
+) -> Float[Tensor, " rows"]:
+    """b·x + x'W x / 2 of each row, which is minus its energy."""
+    return (values * (values @ weight / 2 + bias)).sum(1)
 
 
 def draw_sweep(
