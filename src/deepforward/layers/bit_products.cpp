@@ -1,12 +1,13 @@
 // Products of a matrix of zeros and ones with a matrix in bf16: sums of the rows that the ones choose, in float32.
 //
 // A dense product pays for the zeros; where four of five values are zero, adding rows is cheaper, and no value is rounded on its
-// way. Two bf16 numbers lie in one 32-bit lane; shifted left or masked, each is the float32 that it stands for.
+// way.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512VBMI2__)
+#if defined(__AVX512VBMI2__) || defined(__AVX512BF16__)
 #include <immintrin.h>
 #endif
 
@@ -20,27 +21,49 @@ constexpr int kLanes = 16;
 // Columns that are summed at a time: eight sums in registers, a block of the table in the second-level cache.
 constexpr int kBlock = 8 * kLanes;
 
+constexpr uint16_t kOne = 0x3f80;  // 1 in bf16
+
+// Sums of a block of columns. The lanes of two vectors hold the columns of a part in the order that adding left them in.
+struct Sums {
+  Floats first[4], second[4];
+};
+
+#if defined(__AVX512BF16__)
+constexpr Lanes kLower = {0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23};
+constexpr Lanes kUpper = {8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31};
+
+// Two rows at once: paired, their values are summed by the instruction that multiplies and adds pairs, here by one.
+inline void add_rows(Sums& sums, const uint16_t* row, const uint16_t* other) {
+  const __m512bh ones = (__m512bh)_mm512_set1_epi16((short)kOne);
+  for (int part = 0; part < 4; part++) {
+    __m512i a = _mm512_loadu_si512(row + 2 * kLanes * part), b = _mm512_loadu_si512(other + 2 * kLanes * part);
+    sums.first[part] = (Floats)_mm512_dpbf16_ps((__m512)sums.first[part], (__m512bh)_mm512_unpacklo_epi16(a, b), ones);
+    sums.second[part] = (Floats)_mm512_dpbf16_ps((__m512)sums.second[part], (__m512bh)_mm512_unpackhi_epi16(a, b), ones);
+  }
+}
+#else
 constexpr Lanes kLower = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
 constexpr Lanes kUpper = {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
 
-struct Sums {
-  Floats even[4], odd[4];
-};
-
-inline void add_row(Sums& sums, const uint16_t* row) {
-  for (int part = 0; part < 4; part++) {
-    Words words;
-    std::memcpy(&words, row + 2 * kLanes * part, sizeof words);
-    sums.even[part] += (Floats)(words << 16);
-    sums.odd[part] += (Floats)(words & 0xffff0000u);
-  }
+// Two bf16 numbers lie in one 32-bit lane; shifted left or masked, each is the float32 that it stands for.
+inline void add_rows(Sums& sums, const uint16_t* row, const uint16_t* other) {
+  for (const uint16_t* from : {row, other})
+    for (int part = 0; part < 4; part++) {
+      Words words;
+      std::memcpy(&words, from + 2 * kLanes * part, sizeof words);
+      sums.first[part] += (Floats)(words << 16);
+      sums.second[part] += (Floats)(words & 0xffff0000u);
+    }
 }
+#endif
+
+alignas(64) constexpr uint16_t kNothing[kBlock] = {};
 
 inline void store(const Sums& sums, float* out, long columns, float shift, const float* along) {
   float values[kBlock];
   for (int part = 0; part < 4; part++) {
-    Floats lower = __builtin_shuffle(sums.even[part], sums.odd[part], kLower);
-    Floats upper = __builtin_shuffle(sums.even[part], sums.odd[part], kUpper);
+    Floats lower = __builtin_shuffle(sums.first[part], sums.second[part], kLower);
+    Floats upper = __builtin_shuffle(sums.first[part], sums.second[part], kUpper);
     std::memcpy(values + 2 * kLanes * part, &lower, sizeof lower);
     std::memcpy(values + 2 * kLanes * part + kLanes, &upper, sizeof upper);
   }
@@ -50,8 +73,6 @@ inline void store(const Sums& sums, float* out, long columns, float shift, const
     for (long c = 0; c < columns; c++) out[c] = values[c] - shift * along[c];
   }
 }
-
-constexpr uint16_t kOne = 0x3f80;  // 1 in bf16
 
 // Writes the places of the ones of a row; returns their number, or -1.
 inline int32_t ones_of(const uint16_t* row, long columns, uint16_t* out) {
@@ -79,6 +100,18 @@ inline int32_t ones_of(const uint16_t* row, long columns, uint16_t* out) {
     count += row[c] != 0;  // without a branch; what is written past the ones is overwritten or ignored
   }
   return count;
+}
+
+// Sum of `count` terms, several at once, for one after another waits for each addition.
+template <int Parts, class Term>
+inline float sum_of(long count, Term term) {
+  float parts[Parts] = {}, sum = 0.0f;
+  long k = 0;
+  for (; k + Parts <= count; k += Parts)
+    for (int part = 0; part < Parts; part++) parts[part] += term(k + part);
+  for (; k < count; k++) parts[0] += term(k);
+  for (int part = 0; part < Parts; part++) sum += parts[part];
+  return sum;
 }
 
 inline float widened(uint16_t value) {
@@ -130,7 +163,9 @@ void sum_rows(const uint16_t* places, const int32_t* counts, long rows, long roo
       Sums sums;
       std::memset(&sums, 0, sizeof sums);
       const uint16_t* list = places + r * room;
-      for (int32_t k = 0; k < counts[r]; k++) add_row(sums, table + (long)list[k] * padded + first);
+      const uint16_t* block = table + first;
+      for (int32_t k = 0; k + 1 < counts[r]; k += 2) add_rows(sums, block + list[k] * padded, block + list[k + 1] * padded);
+      if (counts[r] % 2) add_rows(sums, block + list[counts[r] - 1] * padded, kNothing);
       store(sums, out + r * columns + first, width, down ? down[r] : 0.0f, along ? along + first : nullptr);
     }
   }
@@ -170,9 +205,8 @@ void bits_moments(const uint16_t* places, long room, const int32_t* counts, long
   {
 #pragma omp for schedule(static)
     for (long r = 0; r < rows; r++) {
-      float sum = 0.0f;
-      for (int32_t k = 0; k < counts[r]; k++) sum += m[places[r * room + k]];
-      row_sums[r] = sum;
+      const uint16_t* list = places + r * room;
+      row_sums[r] = sum_of<4>(counts[r], [=](long k) { return m[list[k]]; });
     }
 #pragma omp for schedule(static)
     for (long first = 0; first < width; first += 4 * kLanes) {
@@ -191,14 +225,8 @@ void bits_moments(const uint16_t* places, long room, const int32_t* counts, long
     }
 #pragma omp for schedule(static)
     for (long r = 0; r < rows; r++) {
-      float parts[kLanes] = {};  // so many sums at once, for one after another waits for each addition
-      long j = 0;
-      for (; j + kLanes <= width; j += kLanes)
-        for (int k = 0; k < kLanes; k++) parts[k] += widened(table[r * padded + j + k]) * l[j + k];
-      for (; j < width; j++) parts[0] += widened(table[r * padded + j]) * l[j];
-      float sum = 0.0f;
-      for (int k = 0; k < kLanes; k++) sum += parts[k];
-      along_l[r] = sum;
+      const uint16_t* row = table + r * padded;
+      along_l[r] = sum_of<kLanes>(width, [=](long k) { return widened(row[k]) * l[k]; });
     }
   }
   float square = 0.0f, crossed = 0.0f;
@@ -209,13 +237,9 @@ void bits_moments(const uint16_t* places, long room, const int32_t* counts, long
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (long i = 0; i < bits; i++) {
     const uint16_t* list = by_column + i * rows;
-    float sum = 0.0f, turn = -m[i] * crossed;
-    for (int32_t k = 0; k < column_counts[i]; k++) {
-      sum += list[k] < chains ? chain : datum;
-      turn += along_l[list[k]];
-    }
-    lower[i] = sum;
-    lower_turn[i] = turn;
+    const int32_t count = column_counts[i], dreamt = (int32_t)(std::lower_bound(list, list + count, chains) - list);
+    lower[i] = chain * (float)dreamt + datum * (float)(count - dreamt);
+    lower_turn[i] = sum_of<4>(count, [=](long k) { return along_l[list[k]]; }) - m[i] * crossed;
   }
   sum_rows(by_column, column_counts, bits, rows, table, padded, weight, width, m, upper, threads);
 }
