@@ -114,11 +114,12 @@ def critical_point(phi: Elementwise, q: float = 1.0) -> Criticality:
         Schoenholz, Gilmer, Ganguli, Sohl-Dickstein 2017, Deep information propagation; Pennington, Schoenholz, Ganguli 2018.
     """
     grid = torch.linspace(0.05, 6.0, 120, dtype=torch.float64)
-    if torch.allclose(phi(-grid), -phi(grid), atol=1e-12):
+    # A leaky rectifier of slope 0.99999 is not odd: torch's own tolerance of 1e-5 would take it for the identity.
+    if torch.allclose(phi(-grid), -phi(grid), rtol=1e-12, atol=1e-12):
         slope = _slope_at_zero(phi)
         if slope > 0:
             return Criticality(1 / slope**2, 0.0, None)
-    if torch.allclose(phi(2 * grid), 2 * phi(grid)) and torch.allclose(phi(-2 * grid), 2 * phi(-grid)):
+    if all(torch.allclose(phi(2 * x), 2 * phi(x), rtol=1e-12, atol=1e-12) for x in (grid, -grid)):
         return Criticality(1 / moments(phi, 1.0).slope, 0.0, None)
     candidates = sorted((q * 10 ** (k / 20) for k in range(-40, 41)), key=lambda c: abs(math.log(c / q)))
     return min((_point_at(phi, c) for c in candidates), key=lambda point: round(point.departure + max(point.growth - 1, 0), 3))
