@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from jaxtyping import config, install_import_hook
@@ -27,6 +29,9 @@ LONG = tuple(
     f"tests/{name}.py" for name in ("contracts/test_clinic", "contracts/test_claims", "clinic/test_energy_prescriptions")
 )
 
+#: Steps of a training whose shapes are checked.
+CHECKED_STEPS = 30
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))  # stable: the order within a file is kept
@@ -41,16 +46,34 @@ def data_folder() -> Path:
     return Path(folder)
 
 
+@contextmanager
+def _unchecked() -> Iterator[None]:
+    before = config.jaxtyping_disable
+    config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        config.update("jaxtyping_disable", before)
+
+
 @pytest.fixture(scope="session")
 def unchecked() -> Callable[[], AbstractContextManager[None]]:
     """A block whose shapes are not checked, four times as fast in small networks: for what has run checked in the same test."""
+    return _unchecked
 
-    @contextmanager
-    def block() -> Iterator[None]:
-        config.update("jaxtyping_disable", True)
-        try:
-            yield
-        finally:
-            config.update("jaxtyping_disable", False)
 
-    return block
+@pytest.fixture(scope="session", autouse=True)
+def check_first_steps_only() -> Iterator[None]:
+    """Check shapes in the first steps of a training: those of the later ones are the same."""
+    from deepforward.engine.step import Stepper
+
+    original, taken = Stepper.step, WeakKeyDictionary[Stepper, int]()
+
+    def step(self: Stepper, *arguments: Any, **options: Any) -> Any:
+        taken[self] = taken.get(self, 0) + 1
+        with nullcontext() if taken[self] <= CHECKED_STEPS else _unchecked():
+            return original(self, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stepper, "step", step)
+        yield
