@@ -47,7 +47,7 @@ VARIANTS = {
     "CD-1": Variant(25, 2, CD | PLAIN, -125.53, SLOW | {"averaging": 0.0}),
     "CD-25": Variant(25, 1, CD | PLAIN | {"steps": 25}, -86.34, SLOW | {"averaging": 0.0}),
     "PCD-1": Variant(25, 2, PLAIN),
-    "PCD-1 centred (the default)": Variant(25, 3, {}),
+    "PCD-1 centred": Variant(25, 3, {}),
     "PCD-1 centred, tempered": Variant(10, 1, {"temperatures": 10, "chains": 20}),
     "PCD-1 centred, ten minutes": Variant(370, 4, {}, None, {"learning_rate": 0.1}),
 }
