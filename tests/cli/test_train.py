@@ -64,7 +64,9 @@ def test_a_cure_is_proved_for_a_network_of_a_stranger(deepforward) -> None:
 
 def test_an_interrupt_says_how_to_go_on_and_going_on_finishes(deepforward) -> None:
     train = ("train", "perceptron", *map(str, SMALL[:-1]), "100000")
-    command = "import sys; from deepforward.cli.main import main; main()"
+    # A shell starts what runs in its background with the signal ignored, which children inherit.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = f"{heed}; from deepforward.cli.main import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", command, *train], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
