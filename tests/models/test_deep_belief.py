@@ -10,6 +10,7 @@ from deepforward.metrics.likelihood import best_log_partition
 from deepforward.models.energy import RBM, DeepBeliefClassifier, DeepBeliefNetwork
 from deepforward.models.energy.enumeration import all_states
 from deepforward.models.energy.stack import layer_sizes
+from tests.models.digits_examples import independent_units
 
 SHAPES = [(4, (3, 2)), (3, (3, 2, 3)), (2, (2, 2, 1, 2)), (4, (3,))]
 
@@ -196,14 +197,6 @@ RECIPE = Recipe(
     learning_rate=0.5,
     probe_budget=0.0,
 )
-
-
-def independent_units(data):
-    """Log-likelihood of test examples, nats, of units with the training shares of ones, which is where training begins."""
-    low, high = data.train.inputs.amin(), data.train.inputs.amax()
-    train, test = (((split.inputs - low) / (high - low)).flatten(1) for split in (data.train, data.test))
-    share = (train.sum(0) + 1) / (len(train) + 2)
-    return float((test * share.log() + (1 - test) * (1 - share).log()).sum(1).mean())
 
 
 @pytest.mark.parametrize("model", ["deep-belief-network", "deep-boltzmann-machine", "deep-belief-classifier"])

@@ -7,6 +7,7 @@ from deepforward.engine import Recipe, Run, fit
 from deepforward.models.energy import DeepBoltzmannMachine
 from deepforward.models.energy.energy_model import EnergyModel
 from tests.models.deep_boltzmann_examples import SHAPES, every, machine, rng
+from tests.models.digits_examples import independent_units
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -79,14 +80,6 @@ RECIPE = Recipe(
     learning_rate=0.5,
     probe_budget=0.0,
 )
-
-
-def independent_units(data):
-    """Log-likelihood of test examples, nats, of units with the training shares of ones, which is where training begins."""
-    low, high = data.train.inputs.amin(), data.train.inputs.amax()
-    train, test = (((split.inputs - low) / (high - low)).flatten(1) for split in (data.train, data.test))
-    share = (train.sum(0) + 1) / (len(train) + 2)
-    return float((test * share.log() + (1 - test) * (1 - share).log()).sum(1).mean())
 
 
 def test_stages_come_first_unless_joint_training_is_centred():

@@ -16,22 +16,7 @@ from deepforward.models.energy import (
     recalled_overlap,
     unstable_bit_probability,
 )
-
-seeds = st.integers(0, 2**31)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def signs(*shape, rng):
-    return 2 * torch.randint(2, shape, generator=rng) - 1
-
-
-def network(patterns, rule="hebb", bias=None):
-    net = Hopfield(patterns.shape[1], bias)
-    net.store(patterns, rule)
-    return net
+from tests.models.hopfield_examples import generator, network, seeds, signs
 
 
 def damaged(states, share, rng):

@@ -9,23 +9,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
 from deepforward.errors import InvalidData, InvalidOption, ShapeError
-from deepforward.models.energy import Hopfield, ModernHopfield, overlap
-
-seeds = st.integers(0, 2**31)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def signs(*shape, rng):
-    return 2 * torch.randint(2, shape, generator=rng) - 1
-
-
-def network(patterns, rule="hebb", bias=None):
-    net = Hopfield(patterns.shape[1], bias)
-    net.store(patterns, rule)
-    return net
+from deepforward.models.energy import ModernHopfield, overlap
+from tests.models.hopfield_examples import generator, network, seeds, signs
 
 
 def modern(patterns, beta=1.0):

@@ -126,7 +126,7 @@ class DeepBeliefNetwork(nn.Module):
         """Give recognition weights of its own to each directed layer, which begin as those of the stack; once."""
         if self.tied:
             for machine, recognition in zip(self.lower, self.recognition, strict=True):
-                recognition.copy_from(machine)  # type: ignore[operator]
+                cast(Recognition, recognition).copy_from(machine)
             self.tied.fill_(False)
 
     def mirror(self, layer: int) -> None:
