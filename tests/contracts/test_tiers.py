@@ -16,7 +16,9 @@ MODULES = sorted(ROOT.rglob("*.py"))
 TIERS = (
     {"errors"},
     {"catalogue", "files"},
-    {"theory", "shallow", "layers", "metrics", "data", "instruments", "report"},
+    {"theory"},
+    {"shallow", "layers", "metrics", "data", "report"},
+    {"instruments"},
     {"models", "objectives"},
     {"engine"},
     {"clinic"},

@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deepforward.errors import NoEffect
-from deepforward.layers.criticality import Criticality, Elementwise, critical_point
 from deepforward.layers.recognition import AFFINE
 from deepforward.layers.wiring import trace
+from deepforward.theory.mean_field import Criticality, Elementwise, critical_point
 
 
 def fan_in(weight: Float[Tensor, "outputs inputs *kernel"]) -> int:

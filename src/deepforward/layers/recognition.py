@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from deepforward.layers.criticality import Elementwise
+from deepforward.theory.mean_field import Elementwise
 
 AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMALIZATION = (

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from deepforward.layers.criticality import Elementwise
 from deepforward.layers.recognition import kind_of
+from deepforward.theory.mean_field import Elementwise
 
 #: Operations that functional activations come down to, without overload and without the underscore of the in-place form.
 _ACTIVATION_OPS = frozenset(

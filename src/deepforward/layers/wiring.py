@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from deepforward.errors import InvalidModel
-from deepforward.layers.criticality import Elementwise
 from deepforward.layers.recognition import elementwise
 from deepforward.layers.recording import AffineEvent, Event, Recorder, recording
+from deepforward.theory.mean_field import Elementwise
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from deepforward.errors import InvalidOption, UnknownName
 from deepforward.layers.activations import activation as make_activation
-from deepforward.layers.criticality import critical_point
 from deepforward.layers.initialization import INITIALIZATIONS, draw_critical_
 from deepforward.layers.recognition import elementwise
 from deepforward.layers.residual import Skip
 from deepforward.layers.shapes import expect_inputs
+from deepforward.theory.mean_field import critical_point
 
 NORMALIZATIONS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 from torch.nn import functional as F
 
-from deepforward.layers.criticality import critical_point, moments, second_moments
+from deepforward.theory.mean_field import critical_point, moments, second_moments
 
 SMOOTH_OR_KINKED = {
     "tanh": torch.tanh,
