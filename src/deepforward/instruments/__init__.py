@@ -1,6 +1,7 @@
 """Instruments: look at any module while it trains, and leave no trace."""
 
 from deepforward.instruments.dead_units import DeadUnits
+from deepforward.instruments.examination import Examination
 from deepforward.instruments.examine import examine
 from deepforward.instruments.gradient_flow import GradientFlow
 from deepforward.instruments.gradient_norms import GradientNorms, gradient_norms
@@ -13,6 +14,7 @@ from deepforward.instruments.saturation import Saturation
 
 __all__ = [
     "DeadUnits",
+    "Examination",
     "GradientFlow",
     "GradientNorms",
     "Instrument",
