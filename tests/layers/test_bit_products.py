@@ -30,13 +30,28 @@ def test_the_product_is_that_of_float64(columns, width):
 
 
 @needs_kernel
+@pytest.mark.parametrize("columns", [1, 15, 16, 17, 784])
+@pytest.mark.parametrize("width", [1, 15, 127, 128, 129, 500])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_product_in_float32_is_that_of_float64_and_reads_nothing_beyond_the_table(columns, width, transposed):
+    values, whole = bits(37, columns, 0.2).float(), torch.full((columns + 1, width), float("nan"))
+    whole[:-1] = torch.randn(columns, width, generator=torch.Generator().manual_seed(1))
+    rows = whole[:-1].t().contiguous().t() if transposed else whole[:-1]
+    places = Bits.of(values)
+    assert places is not None
+    # At most 784 float32 additions of numbers below 5 in size.
+    assert (places.product(rows).double() - values.double() @ rows.double()).abs().max() < 1e-4
+
+
+@needs_kernel
 def test_the_number_of_threads_changes_no_bit():
     values, rows = bits(100, 784, 0.19), table(784, 500)
 
     def both():
         places, offsets = Bits.of(values), (torch.full((784,), 0.2), torch.full((500,), 0.5))
         upper = table(100, 500)
-        return places.product(rows), *vars(bit_products.moment_gap(places, upper[60:], upper[:60], offsets)).values()
+        wide = places.product(rows.float())
+        return wide, places.product(rows), *vars(bit_products.moment_gap(places, upper[60:], upper[:60], offsets)).values()
 
     one = both()
     torch.set_num_threads(3)
@@ -50,8 +65,9 @@ def test_the_number_of_threads_changes_no_bit():
 @needs_kernel
 @pytest.mark.parametrize("place", [0, 40, 783])
 @pytest.mark.parametrize("value", [0.5, -1.0, 2.0, float("nan")])
-def test_values_other_than_zero_and_one_are_left_to_dense_products(place, value):
-    values = bits(7, 784, 0.1)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_values_other_than_zero_and_one_are_left_to_dense_products(place, value, dtype):
+    values = bits(7, 784, 0.1).to(dtype)
     values[3, place] = value
     assert Bits.of(values) is None
 
@@ -60,7 +76,8 @@ def test_values_other_than_zero_and_one_are_left_to_dense_products(place, value)
 def test_lists_are_made_only_where_they_pay():
     assert Bits.of(bits(50, 100, 0.2)) is not None
     assert Bits.of(bits(50, 100, 0.5)) is None
-    assert Bits.of(bits(50, 100, 0.2).float()) is None
+    assert Bits.of(bits(50, 100, 0.2).float()) is not None
+    assert Bits.of(bits(50, 100, 0.2).double()) is None
     assert Bits.of(bits(100, 50, 0.2).t()) is None
     assert Bits.of(torch.zeros(0, 10, dtype=torch.bfloat16)) is None
 

@@ -1,4 +1,4 @@
-// Products of a matrix of zeros and ones with a matrix in bf16: sums of the rows that the ones choose, in float32.
+// Products of a matrix of zeros and ones with a matrix in bf16 or float32: sums of the rows that the ones choose, in float32.
 //
 // A dense product pays for the zeros; where four of five values are zero, adding rows is cheaper, and no value is rounded on its
 // way.
@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512VBMI2__) || defined(__AVX512BF16__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
@@ -102,6 +102,35 @@ inline int32_t ones_of(const uint16_t* row, long columns, uint16_t* out) {
   return count;
 }
 
+// The same of float32 values.
+inline int32_t ones_of(const float* row, long columns, uint16_t* out) {
+  int32_t count = 0;
+  long c = 0;
+#if defined(__AVX512VBMI2__) && defined(__AVX512VL__)
+  const __m512 one = _mm512_set1_ps(1.0f);
+  const __m256i step = _mm256_set1_epi16(kLanes);
+  uint16_t first[kLanes];
+  for (int k = 0; k < kLanes; k++) first[k] = (uint16_t)k;
+  __m256i numbers = _mm256_loadu_si256((const __m256i*)first);
+  uint32_t strange = 0;
+  for (; c + kLanes <= columns; c += kLanes) {
+    __m512 loaded = _mm512_loadu_ps(row + c);
+    __mmask16 ones = _mm512_cmp_ps_mask(loaded, one, _CMP_EQ_OQ);
+    strange |= ones ^ _mm512_cmp_ps_mask(loaded, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+    _mm256_storeu_si256((__m256i*)(out + count), _mm256_maskz_compress_epi16(ones, numbers));
+    count += __builtin_popcount(ones);
+    numbers = _mm256_add_epi16(numbers, step);
+  }
+  if (strange) return -1;
+#endif
+  for (; c < columns; c++) {
+    if (row[c] != 0.0f && row[c] != 1.0f) return -1;
+    out[count] = (uint16_t)c;
+    count += row[c] != 0.0f;
+  }
+  return count;
+}
+
 // Sum of `count` terms, several at once, for one after another waits for each addition.
 template <int Parts, class Term>
 inline float sum_of(long count, Term term) {
@@ -171,22 +200,65 @@ void sum_rows(const uint16_t* places, const int32_t* counts, long rows, long roo
   }
 }
 
+// out = the sums of the rows of a float32 table that each list names.
+void sum_wide_rows(const uint16_t* places, const int32_t* counts, long rows, long room, const float* table, long stride,
+                   float* out, long columns, int threads) {
+#pragma omp parallel num_threads(threads)
+  for (long first = 0; first < columns; first += kBlock) {
+    const long width = columns - first < kBlock ? columns - first : kBlock;
+#if defined(__AVX512F__)
+    __mmask16 inside[8];
+    for (int part = 0; part < 8; part++) {
+      long left = width - part * kLanes;
+      inside[part] = (__mmask16)(left >= kLanes ? 0xffff : left > 0 ? (1 << left) - 1 : 0);
+    }
+#endif
+#pragma omp for schedule(static) nowait
+    for (long r = 0; r < rows; r++) {
+      const uint16_t* list = places + r * room;
+      float* to = out + r * columns + first;
+#if defined(__AVX512F__)
+      __m512 sums[8];
+      for (auto& sum : sums) sum = _mm512_setzero_ps();
+      for (int32_t k = 0; k < counts[r]; k++) {
+        const float* row = table + list[k] * stride + first;
+        for (int part = 0; part < 8; part++)
+          sums[part] = _mm512_add_ps(sums[part], _mm512_maskz_loadu_ps(inside[part], row + part * kLanes));
+      }
+      for (int part = 0; part < 8; part++) _mm512_mask_storeu_ps(to + part * kLanes, inside[part], sums[part]);
+#else
+      for (long c = 0; c < width; c++) to[c] = 0.0f;
+      for (int32_t k = 0; k < counts[r]; k++)
+        for (long c = 0; c < width; c++) to[c] += table[list[k] * stride + first + c];
+#endif
+    }
+  }
+}
+
 }  // namespace
 
 extern "C" {
 
 // Where the ones of each row are, or a count of -1 if a value of the row is neither 0 nor 1. `places` has `room` numbers a row, at
 // least 32 more than there are columns: whole vectors are written.
-void bits_by_row(const uint16_t* values, long rows, long columns, long stride, uint16_t* places, long room, int32_t* counts,
-                 int threads) {
+void bits_by_row(const void* values, int is_wide, long rows, long columns, long stride, uint16_t* places, long room,
+                 int32_t* counts, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
-  for (long r = 0; r < rows; r++) counts[r] = ones_of(values + r * stride, columns, places + r * room);
+  for (long r = 0; r < rows; r++)
+    counts[r] = is_wide ? ones_of((const float*)values + r * stride, columns, places + r * room)
+                        : ones_of((const uint16_t*)values + r * stride, columns, places + r * room);
 }
 
 // out = bits times table, a row of the table for each place in a list.
 void bits_product(const uint16_t* places, long room, const int32_t* counts, long rows, const uint16_t* table, long padded,
                   float* out, long columns, int threads) {
   sum_rows(places, counts, rows, room, table, padded, out, columns, nullptr, nullptr, threads);
+}
+
+// The same with a table in float32, whose rows need no room beyond their columns.
+void bits_wide_product(const uint16_t* places, long room, const int32_t* counts, long rows, const float* table, long stride,
+                       float* out, long columns, int threads) {
+  sum_wide_rows(places, counts, rows, room, table, stride, out, columns, threads);
 }
 
 // Moments of bits b and values p over the chains, the first `chains` rows, less those over the data, the others; rows of either

@@ -31,8 +31,9 @@ def kernel() -> ctypes.CDLL | None:
         pointer, size, flag = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
         lists = [pointer, size, pointer]
         signatures: dict[str, list[Any]] = {
-            "by_row": [pointer, size, size, size, pointer, size, pointer],
+            "by_row": [pointer, flag, *[size] * 3, pointer, size, pointer],
             "product": [*lists, size, pointer, size, pointer, size],
+            "wide_product": [*lists, size, pointer, size, pointer, size],
             "moments": [*lists, *[size] * 3, *[pointer, size] * 2, size, *[pointer] * 3, size, *[pointer] * 8],
         }
         for name, types in signatures.items():
@@ -63,22 +64,29 @@ class Bits:
 
     @classmethod
     def of(cls, values: Float[Tensor, "rows columns"]) -> Bits | None:
-        """The places of the ones in bf16 `values`; None where there are other values, or adding rows would not pay."""
+        """The places of the ones in bf16 or float32; None where there are other values, or adding rows would not pay."""
         rows, columns = values.shape
-        fits = values.dtype == torch.bfloat16 and values.device.type == "cpu" and values.stride(1) == 1
+        wide = values.dtype == torch.float32
+        fits = (wide or values.dtype == torch.bfloat16) and values.device.type == "cpu" and values.stride(1) == 1
         if not fits or not rows or max(rows, columns) >= _LONGEST or not worthwhile():
             return None
         room = columns + _SPARE
         places, counts = torch.empty(rows, room, dtype=torch.uint16), torch.empty(rows, dtype=torch.int32)
-        _run("by_row", values, rows, columns, values.stride(0), places, room, counts)
+        _run("by_row", values, wide, rows, columns, values.stride(0), places, room, counts)
         least, total = int(counts.min()), int(counts.sum())
         return cls(places, counts, columns) if least >= 0 and total <= _DENSEST * values.numel() else None
 
     def product(self, table: Float[Tensor, "columns width"]) -> Float[Tensor, "rows width"]:
-        """The product of the zeros and ones with `table`, which is in bf16, made by `padded`; float32, summed in float32."""
+        """The product of the zeros and ones with `table`; float32, summed in float32.
+
+        Args:
+            table: In float32, or in bf16 and made by `padded`.
+        """
         out = torch.empty(len(self.counts), table.shape[1])
         lists = self.places, self.places.shape[1], self.counts, len(self.counts)
-        _run("product", *lists, table, table.stride(0), out, out.shape[1])
+        if table.dtype == torch.float32 and table.stride(1) != 1:
+            table = table.contiguous()
+        _run("wide_product" if table.dtype == torch.float32 else "product", *lists, table, table.stride(0), out, out.shape[1])
         return out
 
 

@@ -29,7 +29,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 def bits_product(bits: Float[Tensor, "rows columns"], b: Float[Tensor, "columns width"]) -> Float[Tensor, "rows width"]:
     """`product` of zeros and ones with a matrix that `narrowed` made: by adding rows of it where most are zeros."""
-    places = Bits.of(bits)
+    places = Bits.of(bits) if bits.dtype == b.dtype else None
     return product(bits, b) if places is None else places.product(b)
 
 
@@ -78,7 +78,7 @@ def gap_of_moments(data: State, chains: State, offsets: State | None = None) -> 
     (lower, upper), (dreamt, dreaming), rows = data, chains, len(chains[0])
     kind, wide = product_dtype(dreamt), _wide(dreamt)
     stacked = torch.cat((dreamt.to(kind), lower.to(kind)))
-    places = Bits.of(stacked)
+    places = Bits.of(stacked) if kind == torch.bfloat16 else None
     about = [values.new_zeros(values.shape[1], dtype=wide) for values in chains] if offsets is None else offsets
     below, above = (offset.to(wide) for offset in about)
     if places is not None:

@@ -69,7 +69,9 @@ class RBM(Bipartite):
 
     def up(self, visible: Float[Tensor, "rows visible"]) -> Float[Tensor, "rows hidden"]:
         """The product v W."""
-        return (visible @ self.weight).to(visible.dtype)
+        if torch.is_grad_enabled() or product_dtype(visible) != torch.float32 or visible.dtype != torch.float32:
+            return (visible @ self.weight).to(visible.dtype)
+        return bits_product(visible, self.weight.detach())
 
     def down(self, hidden: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows visible"]:
         """The product h W'."""
