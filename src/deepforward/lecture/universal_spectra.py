@@ -78,12 +78,12 @@ class UniversalSpectra(Claim):
         for name in numbers(table, "edge"):
             theory = numbers(table, f"density, {name}")
             series = {"theory": list(theory.values()), "one network": list(numbers(table, f"counted, {name}").values())}
-            titles = {"x_title": "squared singular value of the Jacobian", "y_title": "density"}
-            blocks.append(lines(list(theory), series, **titles, log_y=True, caption=f"{name}."))
+            title = "squared singular value of the Jacobian"
+            blocks.append(lines(list(theory), series, x_title=title, y_title="density", log_y=True, caption=f"{name}."))
         return blocks
 
     def refutation(self) -> Table:
-        """As if every spectrum were three times as wide, with edges as far again."""
+        """As if every spectrum were three times as wide, with edges twice as far."""
         rows = [number("width", "networks", 1000)]
         for name, network in _networks().items():
             rows += [number("edge", name, network.law.edge), number("variance", name, network.law.variance)]

@@ -29,9 +29,8 @@ CRITICAL = 1e-3
 _LOWEST, _HIGHEST = 1e-9, 1e9
 
 #: Between them, densely where activations bend, and 1 in the middle.
-_GRID = np.concatenate(
-    [np.geomspace(_LOWEST, 1e-3, 25)[:-1], np.geomspace(1e-3, 1e3, 181), np.geomspace(1e3, _HIGHEST, 25)[1:]]
-)
+_DENSE = np.geomspace(1e-3, 1e3, 181)
+_GRID = np.concatenate([np.geomspace(_LOWEST, 1e-3, 25)[:-1], _DENSE, np.geomspace(1e3, _HIGHEST, 25)[1:]])
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from deepforward.errors import ShapeError
 from deepforward.report.blocks import Chart
+from deepforward.report.figures.curves import drawable
 from deepforward.report.figures.depth import CLASSES, NOT_FINITE, classify
 from deepforward.report.figures.specification import linear, significant, specification
 
@@ -49,16 +50,17 @@ def phase_picture(
     x, y = _borders(weights), _borders(biases)
     with np.errstate(over="ignore"):
         growth = chi**depth
+    kinds = [[classify(float(value)) for value in row] for row in growth]
     cells = [
         {
             **{"x": significant(x[i]), "x2": significant(x[i + 1]), "y": significant(y[j]), "y2": significant(y[j + 1])},
-            "c": classify(float(growth[j, i])),
-            "chi": significant(float(chi[j, i])),
+            "c": kinds[j][i],
+            "chi": drawable(float(chi[j, i]), log=False),
         }
         for j in range(len(biases))
         for i in range(len(weights))
     ]
-    shown = sorted({int(cell["c"]) for cell in cells} - {NOT_FINITE})
+    shown = sorted({kind for row in kinds for kind in row} - {NOT_FINITE})
     legend = list(range(shown[0], shown[-1] + 1)) if shown else []
     frame = ((float(x[0]), float(x[-1])), (float(y[0]), float(y[-1])))
     layers = [_cells(legend, depth, frame)]
@@ -82,7 +84,7 @@ def _borders(centres: np.ndarray) -> np.ndarray:
 def _axes(x: str, y: str, frame: tuple[tuple[float, float], tuple[float, float]]) -> dict[str, Any]:
     titles = ("weights: √(fan-in · Var W)", "biases: √(Var b)")
     return {
-        side: {**linear(name, title), "scale": {"domain": list(ends), "nice": False, "zero": False}}
+        side: {**linear(name, title), "scale": {"domain": list(ends), "nice": False, "zero": False}, "axis": {"grid": False}}
         for side, name, title, ends in zip("xy", (x, y), titles, frame, strict=True)
     }
 
