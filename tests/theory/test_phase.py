@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deepforward.theory import critical_line, fixed_point, moments, phase_grid, phase_point, second_moments
-from deepforward.theory.mean_field import Criticality
+from deepforward.theory.mean_field import Criticality, moments, second_moments
+from deepforward.theory.phase import critical_line, fixed_point, phase_grid, phase_point
 
 #: sigma_w, sigma_b and chi of tanh as printed in the lecture's companion.
 PRINTED = [(0.9, 0, 0.81), (1, 0, 1), (1.5, 0, 1.1393), (1.5, 0.3, 1.0610), (1.3, 0.3, 0.9398), (2, 0.5, 1.2722)]

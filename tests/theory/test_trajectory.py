@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from deepforward.errors import InvalidOption
-from deepforward.theory import MeanFieldLayer, moments, phase_point, propagate
+from deepforward.theory import MeanFieldLayer, moments, propagate
+from deepforward.theory.phase import phase_point
 
 #: Activation, sigma_w^2, sigma_b^2, printed sum of log10 chi, printed mean and deviation of ten networks.
 #: Width 512, depth 50, mean square of the input 1; PyTorch's default draws weights and biases of variance 1/(3 fan_in).
