@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -67,8 +68,8 @@ class JacobianSpectra:
     Attributes:
         mode: `evaluation`, or `as called`: the mode in which the loss ran the model.
         samples: Examples averaged over.
-        mixed: Whether the examples of a batch could not be told apart in the output (batch normalisation in training mode); J is
-            then how an example's output depends on itself, all others held.
+        mixed: Whether the examples were run as one batch, in which they may act on each other (batch normalisation in training
+            mode); J is then how an example's output depends on its own input, all others held.
         maps: One spectrum a stretch.
     """
 
@@ -86,8 +87,9 @@ class JacobianSpectrum(Examination[JacobianSpectra]):
     the first real one is taken; for tokens, J begins behind the first layer, the embedding.
 
     Args:
-        between: Stretches: names of modules, or pairs (first, last) for the output of the last by the input of the first, at
-            their first calls; `blocks` for the kind of module with children that occurs most often; nothing for the whole model.
+        between: Stretches: a name of a module or several, or pairs (first, last) for the output of the last by the input of the
+            first, at their first calls; `blocks` for all modules of the kind with children that occurs most often; nothing for
+            the whole model.
         samples: Examples of the first batch to average over, 1 to 4 suffice: they differ little.
         mode: `evaluation`, or `as called`: in the mode in which the loss runs the model.
         probes: Random vectors for each sample.
@@ -134,20 +136,20 @@ class JacobianSpectrum(Examination[JacobianSpectra]):
         samples = min(self.samples, len(found[1]))
         cuts = self.mode == "evaluation" and _examples_are_independent(model, called)
 
-        def run(sample: int) -> None:
+        def run(sample: int) -> int:
+            """One pass with this sample; tells in which row it is."""
             if self.mode == "as called":
                 loss(model, batch)
             else:
                 (called.rows(sample, sample + 1) if cuts else called).again(model.eval())
+            return 0 if cuts else sample
 
         maps = []
         for name, first, last in self._stretches(model):
             spectra = []
             for sample in range(samples):
-                with (
-                    refusing(model, "differentiated"),
-                    _jacobian(model, first, last, run, sample, 0 if cuts else sample) as (J, at),
-                ):
+                run_sample = partial(run, sample)
+                with refusing(model, "differentiated"), _jacobian(model, first, last, run_sample) as (J, at):
                     spectra.append(self._spectrum(J, rng))
                 source, inputs, outputs = at, J.inputs, J.outputs
             maps.append(_average(name, source, inputs, outputs, spectra))
@@ -156,7 +158,7 @@ class JacobianSpectrum(Examination[JacobianSpectra]):
     def _stretches(self, model: nn.Module) -> list[tuple[str, nn.Module, nn.Module]]:
         modules = dict(model.named_modules())
         between = [self.between] if isinstance(self.between, str) else list(self.between)
-        if between == ["blocks"] and "blocks" not in dict(model.named_children()) or self.between == "blocks":
+        if self.between == "blocks":
             between = list(_blocks(model))
         if not between:
             return [("model", model, model)]
@@ -174,7 +176,7 @@ class JacobianSpectrum(Examination[JacobianSpectra]):
         if self.sigma_max:
             try:
                 sigma = largest_singular_value(J, rng)
-            except (RuntimeError, NotImplementedError):
+            except RuntimeError:
                 sigma = None  # an operation has no second derivative, and moments do without
         return _Spectrum(moments, sigma, None)
 
@@ -188,13 +190,13 @@ class _Spectrum:
 
 @contextmanager
 def _jacobian(
-    model: nn.Module, first: nn.Module, last: nn.Module, run: Callable[[int], None], sample: int, row: int
+    model: nn.Module, first: nn.Module, last: nn.Module, run: Callable[[], int]
 ) -> Iterator[tuple[JacobianProducts, str]]:
-    """The Jacobian of a stretch at one sample, and what it is taken by."""
+    """The Jacobian of a stretch at the example of one pass, and what it is taken by."""
     with left_as_found(model):  # to the end: putting buffers back would invalidate the graph
         # Attention written out: the fused kernels have no second derivative.
         with watching_ends(model, first, last) as ends, sdpa_kernel(SDPBackend.MATH):
-            run(sample)
+            row = run()
         if ends.start is None or ends.end is None:
             stretch = f"{type(first).__name__} to {type(last).__name__}"
             raise InvalidModel(f"no real number passes from {stretch}; choose another stretch")

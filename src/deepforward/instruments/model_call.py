@@ -121,10 +121,9 @@ def refusing(model: nn.Module, action: str) -> Iterator[None]:
         yield
     except DeepforwardError:
         raise
-    except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError) as error:
-        raise InvalidModel(
-            f"{type(model).__name__} cannot be {action} ({type(error).__name__}: {first_line(error)})"
-        ) from error
+    except RuntimeError as error:
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise InvalidModel(f"{type(model).__name__} cannot be {action} ({why}); take another instrument") from error
 
 
 @dataclass

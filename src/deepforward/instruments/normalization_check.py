@@ -82,9 +82,7 @@ class NormalizationCheck(Examination[InputScale]):
             raise InvalidModel(f"{type(model).__name__} gets no tensor; give a model whose input is a tensor")
         name, first = found[0]
         if not first.is_floating_point() and first.dtype != torch.uint8:
-            raise InvalidModel(
-                f"the input {name} is {first.dtype}: tokens have no scale; examine a model that gets real numbers"
-            )
+            raise InvalidModel(f"the input {name} is {first.dtype}: tokens have no scale; check real inputs")
         inputs = [each[1].double() if each[1].device.type != "mps" else each[1].cpu().double() for each in found if each]
         if any(each.shape[1:] != first.shape[1:] for each in inputs):
             raise InvalidData("the batches hold inputs of different shapes; give batches of one shape")

@@ -30,7 +30,7 @@ class Representation:
         key: `name#call` of the layer whose output it is, or `input`.
         kind: Class name of the layer's module; "" for the input.
         cosine: Mean over all pairs of different examples of <a, b> / (|a| |b|), not centred; None if fewer than two are not 0.
-        effective_rank: exp(-sum p log p), p = s / sum s, s the singular values of the matrix (examples, units); None if it is 0.
+        effective_rank: exp(-sum p log p), p = s / sum s, s the singular values of the (examples, units) matrix; None for 0.
         full_rank: Largest possible rank, min(examples, units).
     """
 
@@ -61,8 +61,8 @@ class Representations:
 class RankCollapse(Examination[Representations]):
     """Mean pairwise cosine and effective rank of the activations of different examples, from one forward pass.
 
-    The cosine is the correlation c of mean field theory, q_ab / sqrt(q_aa q_bb), of second moments that are not centred; it goes
-    to 1 with depth in critical networks of ReLU or GELU, whose gradients are healthy and which do not learn all the same.
+    The cosine is the correlation c of mean field theory, q_ab / sqrt(q_aa q_bb), of second moments that are not centred; it
+    goes to 1 with depth in critical networks of ReLU or GELU, whose gradients are healthy and which still do not learn.
 
     Args:
         examples: Examples of the first batch that are compared, at least 2.
@@ -162,7 +162,7 @@ def gram(rows: Float[Tensor, "examples units"]) -> Float[Tensor, "examples examp
 
 
 def mean_cosine(products: Float[Tensor, "examples examples"]) -> float | None:
-    """Mean cosine of all pairs of different rows, from their inner products; None if fewer than two rows are finite and not 0."""
+    """Mean cosine of all pairs of rows, from their inner products; None if fewer than two rows are finite and not 0."""
     squares = products.diagonal()
     kept = squares.isfinite() & (squares > 0)
     if int(kept.sum()) < 2:
@@ -173,7 +173,7 @@ def mean_cosine(products: Float[Tensor, "examples examples"]) -> float | None:
 
 
 def effective_rank(products: Float[Tensor, "examples examples"]) -> float | None:
-    """exp of the entropy of the normalised singular values, from inner products of rows; None if all is 0 or some not finite.
+    """Exponential of the entropy of the normalised singular values, from inner products of rows; None if all is 0 or some NaN.
 
     Squared singular values below the rounding of the largest count as 0.
     """
