@@ -23,7 +23,10 @@ from deepforward.theory.mean_field import Elementwise
 #: Operations that functional activations come down to, without overload and without the underscore of the in-place form.
 _ACTIVATION_OPS = frozenset(
     f"aten::{name}"
-    for name in ("relu", "tanh", "sigmoid", "gelu", "elu", "silu", "mish", "leaky_relu", "softplus", "hardtanh", "clamp_min")
+    for name in (
+        *("relu", "tanh", "sigmoid", "gelu", "elu", "silu", "mish", "leaky_relu", "softplus", "hardtanh", "clamp_min"),
+        *("clamp", "hardsigmoid", "hardswish", "erf", "atan"),
+    )
 )
 #: Operations that an activation commutes with, or nearly: [conv -> pool -> relu] is wired like [conv -> relu].
 _POOLING_OPS = frozenset(
