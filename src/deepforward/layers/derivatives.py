@@ -29,7 +29,7 @@ def sigmoid(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def tanh(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """At most 1: 1 - y^2, where y = tanh(x)."""
+    """One minus the square of tanh, at most 1."""
     return 1 - torch.tanh(x) ** 2
 
 
@@ -70,7 +70,7 @@ def selu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def softplus(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The sigmoid."""
+    """The sigmoid, 1/(1 + exp(-x))."""
     return 1 / (1 + torch.exp(-x))
 
 
