@@ -48,8 +48,8 @@ def fold_batch_normalization(module: nn.Module, example_inputs: Float[Tensor, "b
     if not pairs:
         count = sum(isinstance(child, _BATCH_NORMS) for child in module.modules())
         raise NoEffect(
-            f"folding found none of {count} batch normalisations right behind a Linear or Conv layer that it alone reads and that "
-            "is called once; expected at least one; leave the module as it is"
+            f"folding found none of {count} batch normalisations right behind a Linear or Conv layer that it alone reads and "
+            "that is called once; expected at least one; leave the module as it is"
         )
     try:
         folded = copy.deepcopy(module)
