@@ -42,7 +42,7 @@ class NoisyActivation(nn.Module):
     p: nn.Parameter
     c: Tensor
 
-    def __init__(self, alpha: float = 1.15, p: float = 1.0, c: float = 1.0) -> None:
+    def __init__(self, alpha: float = 0.9, p: float = 1.0, c: float = 1.0) -> None:
         super().__init__()
         self.alpha = alpha
         self.p = nn.Parameter(torch.tensor(p))
