@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -78,6 +79,7 @@ class BatchNormalization(Claim):
         misprints = [Check(name, error, 1e-2, inf, "", "as the lecture prints it") for name, error in wrong.items()]
         gains = {step: accuracy["with"][step] - accuracy["without"][step] for step in (last // 10, last)}
         steadier, bias = moved["without"] / moved["with"], numbers(table, "naive bias")[200]
+        swelling = numbers(table, "swelling with")[0]
         return [
             *errors,
             *misprints,
@@ -88,6 +90,7 @@ class BatchNormalization(Claim):
             Check("at the end: gain", gains[last], 0.02, 1, "share", f"{paper}, figure 1a"),
             Check("at the end: with", accuracy["with"][last], 0.9, 1, "share", "0.97 after 10000 steps on MNIST"),
             Check("wandering of inputs, without over with", steadier, 1.5, inf, "ratio", f"{paper}, figures 1b and 1c"),
+            Check("spread of inputs, largest over smallest, with", swelling, 1, 4, "ratio", f"{paper}, figures 1b and 1c"),
         ]
 
     def draw(self, table: Table) -> list[Block]:
@@ -131,7 +134,7 @@ class BatchNormalization(Claim):
         rows += [number("naive bias", 200, 0.0), number("shift", "mini-batches", 1.0), number("shift", "weights", 0.0)]
         for kind, values in {"without": (0.9, 0.97, 0.5), "with": (0.1, 0.8, 2.0)}.items():
             rows += [number(f"test accuracy {kind}", step, values[i]) for i, step in enumerate((40, 400))]
-            rows.append(number(f"wandering {kind}", 0, values[2]))
+            rows += [number(f"wandering {kind}", 0, values[2]), number(f"swelling {kind}", 0, 100.0)]
         return from_rows(rows)
 
 
@@ -226,16 +229,21 @@ def _network(kind: str, data: Dataset, seed: int) -> nn.Module:
     return model
 
 
-def _last_inputs(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """What the last hidden layer's sigmoids are given, and the outputs; evaluated."""
+@torch.no_grad()
+def _last_inputs(model: nn.Module, inputs: Tensor) -> Tensor:
+    """What the last hidden layer's sigmoids are given in training, all inputs being the batch; the model stays as it is."""
     kept: list[Tensor] = []
-    handle = model.get_submodule("hidden3.activation").register_forward_hook(lambda _, given, __: kept.append(given[0]))
-    model.eval()
-    with torch.no_grad():
-        outputs = model(inputs)
+    twin = copy.deepcopy(model)
+    twin.get_submodule("hidden3.activation").register_forward_hook(lambda _, given, __: kept.append(given[0]))
+    twin(inputs)
+    return kept[0]
+
+
+@torch.no_grad()
+def _accuracy(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
+    outputs = model.eval()(inputs)
     model.train()
-    handle.remove()
-    return kept[0], outputs
+    return float((outputs.argmax(1) == targets).double().mean())
 
 
 def _step(model: nn.Module, inputs: Tensor, targets: Tensor, rate: float) -> None:
@@ -250,33 +258,39 @@ def _shifts(data: Dataset, rng: torch.Generator) -> list[dict[str, Any]]:
     rows = []
     for cause in ("mini-batches", "weights"):
         model = _network("without", data, seed=1)
-        before = _last_inputs(model, inputs)[0]
+        before = _last_inputs(model, inputs)
         for _ in range(20):
             chosen = torch.randint(len(inputs), (BATCH,), generator=rng) if cause == "mini-batches" else slice(None)
             _step(model, inputs[chosen], targets[chosen], 0.0 if cause == "mini-batches" else RATE)
-        moved = (_last_inputs(model, inputs)[0].mean(0) - before.mean(0)).abs() / before.std(0)
+        moved = (_last_inputs(model, inputs).mean(0) - before.mean(0)).abs() / before.std(0)
         rows.append(number("shift", cause, float(moved.mean())))
     return rows
 
 
 def _trained(kind: str, data: Dataset, steps: int, every: int, seed: int) -> list[dict[str, Any]]:
-    """Accuracy and quantiles while training, and how far the median of an input wanders, in its own spread."""
+    """Accuracy and quantiles while training, how far the median of an input wanders in its spread, and how the spread swells.
+
+    Inputs are normalised by their batch, as training normalises them: running statistics, which remember ten steps, jitter.
+    """
     scaling, rng = Scaling.fit("min-max", data.train.inputs), torch.Generator().manual_seed(seed)
     inputs, test = scaling(data.train.inputs), scaling(data.test.inputs)
     model, rows, order, medians, spreads = _network(kind, data, seed), [], torch.empty(0).long(), [], []
     for step in range(steps + 1):
         if step % every == 0:
-            given, outputs = _last_inputs(model, test)
-            low, middle, high = torch.quantile(given, torch.tensor(QUANTILES), dim=0)
+            low, middle, high = torch.quantile(_last_inputs(model, test), torch.tensor(QUANTILES), dim=0)
             medians.append(middle)
             spreads.append(high - low)
-            right = (outputs.argmax(1) == data.test.targets).double().mean()
-            rows.append(number(f"test accuracy {kind}", step, float(right)))
+            rows.append(number(f"test accuracy {kind}", step, _accuracy(model, test, data.test.targets)))
             for quantile, values in zip(QUANTILES, (low, middle, high), strict=True):
                 rows.append(number(f"input at {quantile:.0%} {kind}", step, float(values[0])))
         if len(order) < BATCH:
             order = torch.randperm(len(inputs), generator=rng)
         chosen, order = order[:BATCH], order[BATCH:]
         _step(model, inputs[chosen], data.train.targets[chosen], RATE)
-    path = torch.stack(medians).diff(dim=0).abs().sum(0) / torch.stack(spreads).mean(0)
-    return [*rows, number(f"wandering {kind}", 0, float(path.mean()))]
+    spread = torch.stack(spreads)
+    path, swelling = torch.stack(medians).diff(dim=0).abs().sum(0) / spread.mean(0), spread.amax(0) / spread.amin(0)
+    return [
+        *rows,
+        number(f"wandering {kind}", 0, float(path.mean())),
+        number(f"swelling {kind}", 0, float(swelling.median())),
+    ]
