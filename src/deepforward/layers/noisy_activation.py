@@ -32,7 +32,7 @@ class NoisyActivation(nn.Module):
         slope, low, high: u(x) = slope x + (low + high)/2 and h(x) = u(x) within the bounds.
 
     Source:
-        Gulcehre, Moczulski, Denil, Bengio 2016, Noisy activation functions, equations 10 to 13 and algorithm 1.
+        Gulcehre, Moczulski, Denil, Bengio 2016, Noisy activation functions.
     """
 
     slope: ClassVar[float]
@@ -95,7 +95,7 @@ class NoisyHardSigmoid(NoisyActivation):
 
 
 def anneal_noise_(module: nn.Module, c: float) -> None:
-    """Set the scale c of all noise in a module, to be lowered as training goes on (the paper goes from 30 to 0.5).
+    """Set the scale c of all noise in a module, to be lowered as training goes on.
 
     Args:
         module: Any module; without noisy activations nothing happens.

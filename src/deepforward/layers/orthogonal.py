@@ -65,7 +65,7 @@ def delta_orthogonal_(module: nn.Module, rng: torch.Generator, gain: float = 1.0
 
     Source:
         Xiao, Bahri, Sohl-Dickstein, Schoenholz, Pennington 2018, Dynamical isometry and a mean field theory of
-        convolutional neural networks, algorithm 2.
+        convolutional neural networks.
     """
     layers = [(name, child) for name, child in module.named_modules() if isinstance(child, AFFINE)]
     for name, child in layers:

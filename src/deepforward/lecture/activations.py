@@ -65,7 +65,7 @@ class Activations(Claim):
         others = [share for at, share in zeros.items() if not at.startswith("relu")]
         accuracy = [numbers(table, f"training accuracy, {kind}") for kind in SATURATED]
         gained = min(accuracy[1][seed] - accuracy[0][seed] for seed in accuracy[0])
-        glorot, gulcehre = "Glorot et al. 2011, section 4", "Gulcehre et al. 2016, section 3"
+        glorot, gulcehre = "Glorot et al. 2011, section 4", "Gulcehre et al. 2016"
         return [
             Check("derivatives: closed against autograd", max(slopes.values()), 0, 1e-10, "", "identity, float64"),
             *_order(table, glorot),
