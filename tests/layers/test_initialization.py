@@ -3,9 +3,12 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from deepforward.errors import InvalidModel, NoEffect
-from deepforward.layers.initialization import critical_, he_, lecun_, orthogonal_, xavier_
+from deepforward.errors import InvalidModel, NoEffect, ShapeError
+from deepforward.layers.activations import ACTIVATIONS, activation
+from deepforward.layers.initialization import INITIALIZATIONS, critical_, he_, lecun_, xavier_
+from deepforward.theory.mean_field import critical_point
 
 
 def generator(seed=0):
@@ -27,25 +30,7 @@ def test_variance_by_fan(initialize, linear, conv):
         assert not layer.bias.any()
 
 
-@pytest.mark.parametrize("shape", [(7, 4), (4, 7), (5, 5)])
-def test_orthogonal_rows_or_columns(shape):
-    layer = nn.Linear(shape[1], shape[0])
-    orthogonal_(layer, generator(), gain=3.0)
-    w = layer.weight.detach()
-    gram = w.T @ w if shape[0] > shape[1] else w @ w.T
-    assert torch.allclose(gram, 9 * torch.eye(len(gram)), atol=1e-5)
-
-
-def test_orthogonal_matrices_are_uniform():
-    # without the sign correction the trace of a 2x2 factor is biased; uniform: rotations and reflections, mean trace 0
-    rng, layer, traces = generator(), nn.Linear(2, 2), []
-    for _ in range(2000):
-        orthogonal_(layer, rng)
-        traces.append(float(layer.weight.detach().trace()))
-    assert abs(sum(traces) / 2000) < 5 * 1.0 / math.sqrt(2000)  # standard deviation of the trace is 1
-
-
-@pytest.mark.parametrize("initialize", [he_, lecun_, xavier_, orthogonal_])
+@pytest.mark.parametrize("initialize", INITIALIZATIONS.values(), ids=INITIALIZATIONS)
 def test_draws_come_from_the_generator_alone(initialize):
     first, second = nn.Linear(5, 6), nn.Linear(5, 6)
     before = torch.get_rng_state()
@@ -73,7 +58,7 @@ def gradient_decades(model, inputs):
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.GELU, nn.SELU, nn.ELU, nn.LeakyReLU])
-@pytest.mark.parametrize("orthogonal", [False, True])
+@pytest.mark.parametrize("orthogonal", [False, True, "delta"])
 def test_critical_initialization_neither_vanishes_nor_explodes_over_fifty_layers(activation, orthogonal):
     # in float32 the gradient of GELU at torch's default is zero
     inputs, model = torch.randn(64, 128, generator=generator(1), dtype=torch.float64), deep(activation).double()
@@ -100,6 +85,71 @@ def test_convolutions_count_the_kernel_in_their_fan_in():
     variance = float(model[2].weight.detach().square().mean()) * 16 * 9
     assert abs(variance / 2 - 1) < 5 * math.sqrt(2 / model[2].weight.numel())
     assert torch.equal(output, model[-1].weight)
+
+
+class Functional(nn.Module):
+    """An activation that is no module, between two layers."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.first, self.second, self.function = nn.Linear(8, 64), nn.Linear(64, 2), function
+
+    def forward(self, x):
+        return self.second(self.function(self.first(x)))
+
+
+@pytest.mark.parametrize(
+    ("function", "variance"),
+    [
+        (torch.erf, math.pi / 4),  # 1/phi'(0)^2
+        (torch.atan, 1.0),
+        (lambda x: x.clamp(-1, 1), 1.0),
+        (F.relu6, None),
+        (F.hardsigmoid, None),
+        (F.hardswish, None),
+    ],
+)
+def test_activations_called_as_functions_are_served(function, variance):
+    point = critical_(Functional(function), torch.randn(16, 8, generator=generator()), generator())["first"]
+    expected = critical_point(function)
+    assert point == expected
+    assert variance is None or point.weight_variance == pytest.approx(variance, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "identity"])
+def test_any_activation_module_gets_its_own_critical_point(name):
+    model = nn.Sequential(nn.Linear(8, 64), activation(name), nn.Linear(64, 2))
+    assert critical_(model, torch.randn(16, 8, generator=generator()), generator()).keys() == {"0"}
+
+
+def test_a_slope_for_each_channel_is_served_by_its_mean_square():
+    rectifier = nn.PReLU(64)
+    with torch.no_grad():
+        rectifier.weight.uniform_(0.1, 0.9, generator=generator())
+    model = nn.Sequential(nn.Linear(8, 64), rectifier, nn.Linear(64, 2))
+    point = critical_(model, torch.randn(16, 8, generator=generator()), generator())["0"]
+    # E[phi'^2] = (1 + a^2)/2 in a channel of slope a, hence (1 + mean a^2)/2 over channels
+    assert point.weight_variance == pytest.approx(2 / (1 + float(rectifier.weight.detach().double().square().mean())), rel=1e-9)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [((16, 16), 1), ((16, 40), 1), ((16, 32), 4)])
+@pytest.mark.parametrize("orthogonal", [False, True, "delta"])
+def test_orthogonal_convolutions_have_the_variance_of_gaussian_ones(channels, groups, orthogonal):
+    conv = nn.Conv2d(*channels, 3, padding=1, groups=groups, bias=False)
+    model = nn.Sequential(nn.Conv2d(16, channels[0], 1), nn.ReLU(), conv, nn.ReLU(), nn.Conv2d(channels[1], 2, 1))
+    critical_(model, torch.randn(2, 16, 6, 6, generator=generator()), generator(1), orthogonal=orthogonal)
+    squares = conv.weight.detach().square().sum() / channels[1]  # sigma_w^2 = 2 = fan_in Var W, the mean square norm of a row
+    tolerance = 1e-5 if orthogonal else 5 * math.sqrt(2 / conv.weight.numel())  # exact but for rounding; else 5 deviations
+    assert float(squares) == pytest.approx(2, rel=tolerance)
+
+
+def test_an_impossible_delta_orthogonal_network_keeps_its_weights():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
+    before = [parameter.clone() for parameter in model.parameters()]
+    with pytest.raises(ShapeError, match="'2' from 8 to 4 channels") as caught:
+        critical_(model, torch.randn(2, 3, 8, 8, generator=generator()), generator(), orthogonal="delta")
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
 def test_inputs_of_another_scale_are_brought_to_the_fixed_point():

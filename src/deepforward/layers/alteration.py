@@ -15,11 +15,17 @@ from torch import Tensor, nn
 from deepforward.errors import InvalidModel, InvalidOption, UnknownName
 from deepforward.layers.initialization import critical_
 from deepforward.layers.insertion import insert_batch_normalization, insert_skips, swap_activations
+from deepforward.layers.orthogonal import Orthogonal
 from deepforward.layers.wiring import trace
 
 
-def _critical_initialization(module: nn.Module, example: Tensor, rng: torch.Generator, *, orthogonal: bool = False) -> None:
-    critical_(module, example, rng, orthogonal=orthogonal)
+def _critical_initialization(module: nn.Module, example: Tensor, rng: torch.Generator, *, orthogonal: str = "false") -> None:
+    kinds: dict[str, Orthogonal] = {"false": False, "true": True, "delta": "delta"}
+    if orthogonal not in kinds:
+        raise InvalidOption(
+            f"critical-initialization got orthogonal={orthogonal}; expected one of {', '.join(kinds)}; choose one"
+        )
+    critical_(module, example, rng, orthogonal=kinds[orthogonal])
 
 
 def _batch_normalization(module: nn.Module, example: Tensor, rng: torch.Generator) -> None:
@@ -51,7 +57,7 @@ def alter(
     Args:
         module: Any module that takes one tensor; left as it is.
         example_inputs: A batch that it accepts, two examples or more.
-        alterations: Changes in order, each `name` or `name?key=value&...`: `critical-initialization[?orthogonal=true]`,
+        alterations: Changes in order, each `name` or `name?key=value&...`: `critical-initialization[?orthogonal=true|delta]`,
             `batch-normalization`, `residual[?scale=0.2]`, `activation?name=gelu`.
         rng: Source of all draws.
 
@@ -106,10 +112,6 @@ def _parse(text: str) -> tuple[Callable[..., None], dict[str, Any]]:
 
 
 def _value(text: str, value: str, annotation: str) -> object:
-    if annotation == "bool":
-        if value not in ("true", "false"):
-            raise InvalidOption(f"alteration '{text}' got '{value}', expected true or false")
-        return value == "true"
     if annotation.startswith("float"):
         try:
             return float(value)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deepforward.errors import NoEffect
+from deepforward.layers.orthogonal import Orthogonal, delta_orthogonal_, fill_, orthogonal_, shaped
 from deepforward.layers.recognition import AFFINE
 from deepforward.layers.wiring import trace
 from deepforward.theory.mean_field import Criticality, Elementwise, critical_point
@@ -69,34 +70,13 @@ def lecun_(module: nn.Module, rng: torch.Generator) -> None:
     _normal(module, rng, lambda weight: 1 / fan_in(weight))
 
 
-def orthogonal_(module: nn.Module, rng: torch.Generator, gain: float = 1.0) -> None:
-    """Weights, seen as matrices (outputs, fan_in), with orthonormal rows or columns times `gain`, uniform over such matrices.
-
-    Source:
-        Saxe, McClelland, Ganguli 2014, Exact solutions to the nonlinear dynamics of learning in deep linear networks.
-    """
-    with torch.no_grad():
-        for weight, bias in _affine_layers(module):
-            _fill_orthogonal(weight, gain, rng)
-            if bias is not None:
-                bias.zero_()
-
-
-def _fill_orthogonal(weight: Tensor, gain: float, rng: torch.Generator) -> None:
-    rows, columns = weight.shape[0], fan_in(weight)
-    shape = (max(rows, columns), min(rows, columns))
-    gaussian = torch.empty(shape, device=weight.device).normal_(generator=rng)
-    q, r = torch.linalg.qr(gaussian)
-    q = q * r.diagonal().sign()  # without it the factor is not uniform: QR fixes signs in its own way
-    weight.copy_((gain * (q if rows >= columns else q.T)).reshape(weight.shape))
-
-
 #: Initialisations that need no example, by name.
 INITIALIZATIONS: Mapping[str, Callable[[nn.Module, torch.Generator], None]] = {
     "he": he_,
     "xavier": xavier_,
     "lecun": lecun_,
     "orthogonal": orthogonal_,
+    "delta-orthogonal": delta_orthogonal_,
 }
 
 
@@ -105,7 +85,7 @@ def critical_(
     example_inputs: Float[Tensor, "batch *shape"],
     rng: torch.Generator,
     *,
-    orthogonal: bool = False,
+    orthogonal: Orthogonal = False,
 ) -> dict[str, Criticality]:
     """Draw the weights of every hidden affine layer at the critical point of the activation that follows it.
 
@@ -117,7 +97,8 @@ def critical_(
         module: Any module; changed in place.
         example_inputs: A batch that it accepts, used to see which activation each layer feeds.
         rng: Source of the draws.
-        orthogonal: Draw orthogonal weights of the same variance instead of Gaussian ones.
+        orthogonal: True draws orthogonal weights of the same variance instead of Gaussian ones; "delta" concentrates those of a
+            convolution on the middle of its kernel, which alone makes the convolution an isometry (`delta_orthogonal_`).
 
     Returns:
         The critical point used, by name of the affine layer.
@@ -125,9 +106,11 @@ def critical_(
     Raises:
         NoEffect: No affine layer feeds an activation without normalisation in between.
         InvalidModel: The module fails on the example.
+        ShapeError: A delta-orthogonal convolution is asked for that has more inputs than outputs; nothing is drawn then.
 
     Source:
-        Pennington, Schoenholz, Ganguli 2018, The emergence of spectral universality in deep networks.
+        Pennington, Schoenholz, Ganguli 2018, The emergence of spectral universality in deep networks; for "delta" Xiao et al.
+        2018.
     """
     hidden = trace(module, example_inputs).hidden
     # a parametrised weight (weight norm, spectral norm) is computed anew at each call: drawing it would change nothing
@@ -137,6 +120,9 @@ def critical_(
             "critical initialisation found no Linear or Conv layer that feeds an activation without normalisation; expected at "
             "least one; choose other changes"
         )
+    if orthogonal == "delta":
+        for layer in layers:
+            shaped(layer.affine, "delta", layer.name)
     points = _critical_points({layer.name: layer.activation for layer in layers})
     for layer in layers:
         square = layer.input_square if layer.entering else None
@@ -158,7 +144,12 @@ def _critical_points(activations: Mapping[str, Elementwise]) -> dict[str, Critic
 
 
 def draw_critical_(
-    affine: nn.Module, point: Criticality, rng: torch.Generator, *, input_square: float | None = None, orthogonal: bool = False
+    affine: nn.Module,
+    point: Criticality,
+    rng: torch.Generator,
+    *,
+    input_square: float | None = None,
+    orthogonal: Orthogonal = False,
 ) -> None:
     """Draw one affine layer: Var W = sigma_w^2/fan_in, Var b = sigma_b^2.
 
@@ -167,7 +158,10 @@ def draw_critical_(
         point: The critical point of the activation that follows.
         rng: Source of the draws.
         input_square: For a layer fed with data: the data's mean square, so that `point.q` holds from the first layer on.
-        orthogonal: Draw orthogonal weights of the same variance.
+        orthogonal: Draw orthogonal weights of the same variance; "delta" as for `critical_`.
+
+    Raises:
+        ShapeError: A delta-orthogonal convolution with more inputs than outputs.
     """
     weight, bias = affine.weight, affine.bias
     assert isinstance(weight, Tensor)
@@ -176,8 +170,9 @@ def draw_critical_(
         variance = (point.q - point.bias_variance) / input_square
     with torch.no_grad():
         if orthogonal:
-            # a tall matrix with orthonormal columns has rows of mean square norm fan_in/outputs, not 1
-            _fill_orthogonal(weight, math.sqrt(variance * max(1.0, weight.shape[0] / fan_in(weight))), rng)
+            _, outputs, inputs = shaped(affine, orthogonal)
+            # a tall matrix with orthonormal columns has rows of mean square norm inputs/outputs, not 1
+            fill_(affine, math.sqrt(variance * max(1.0, outputs / inputs)), rng, orthogonal)
         else:
             weight.normal_(0.0, math.sqrt(variance / fan_in(weight)), generator=rng)
         if isinstance(bias, Tensor):

@@ -22,7 +22,7 @@ _BATCH_NORMS: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
-def _replace(module: nn.Module, old: nn.Module, new: nn.Module) -> None:
+def replace(module: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put `new` wherever `old` is registered, a module shared under several names included."""
     for parent in list(module.modules()):
         for name, child in list(parent._modules.items()):
@@ -66,7 +66,7 @@ def insert_batch_normalization(module: nn.Module, example_inputs: Float[Tensor, 
         norm = None if layer.normalized or layer.calls > 1 else _batch_norm(layer)
         if norm is not None:
             norm.train(layer.affine.training)
-            _replace(module, layer.affine, nn.Sequential(OrderedDict(affine=layer.affine, norm=norm)))
+            replace(module, layer.affine, nn.Sequential(OrderedDict(affine=layer.affine, norm=norm)))
             changed += 1
     if not changed:
         raise NoEffect(f"batch normalisation {_nothing(wiring, 'all are normalised already or called more than once')}")
@@ -108,9 +108,9 @@ def insert_skips(module: nn.Module, example_inputs: Float[Tensor, "batch *shape"
         branch = layer.affine
         if layer.norm:
             norm = modules[layer.norm]
-            _replace(module, norm, nn.Identity())
+            replace(module, norm, nn.Identity())
             branch = nn.Sequential(OrderedDict(affine=layer.affine, norm=norm))
-        _replace(module, layer.affine, Skip(branch, factor))
+        replace(module, layer.affine, Skip(branch, factor))
     return len(layers)
 
 
@@ -142,7 +142,7 @@ def swap_activations(module: nn.Module, example_inputs: Float[Tensor, "batch *sh
     for old in others:
         new = activation(name)
         new.train(old.training)
-        _replace(module, old, new)
+        replace(module, old, new)
     if wiring.functional:
         warnings.warn(f"activation '{name}' swapped {len(others)} modules; {functions}", DeepforwardWarning, stacklevel=2)
     return len(others)

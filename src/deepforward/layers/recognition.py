@@ -6,6 +6,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from deepforward.theory.mean_field import Elementwise
 
@@ -18,7 +19,7 @@ NORMALIZATION = (
 
 
 def is_activation(module: nn.Module) -> bool:
-    """Whether a module acts on each element alone and not affinely (ReLU, GELU, PReLU with one slope, a stranger's own).
+    """Whether a module acts on each element alone and not affinely (ReLU, GELU, PReLU, a stranger's own).
 
     Args:
         module: Any module; it is copied, not touched.
@@ -27,7 +28,11 @@ def is_activation(module: nn.Module) -> bool:
         False for containers, dropout, the identity, softmax, normalisation and pooling.
     """
     learnt = sum(parameter.numel() for parameter in module.parameters())
-    if isinstance(module, (*AFFINE, *NORMALIZATION)) or learnt > 1 or any(True for _ in module.children()):
+    if (
+        isinstance(module, (*AFFINE, *NORMALIZATION))
+        or (learnt > 1 and not isinstance(module, nn.PReLU))
+        or any(True for _ in module.children())
+    ):
         return False
     grid = torch.linspace(-3.1, 2.9, 25, dtype=torch.float64)
     try:
@@ -45,7 +50,13 @@ def is_activation(module: nn.Module) -> bool:
 
 
 def elementwise(module: nn.Module) -> Elementwise:
-    """An activation module as a function in double precision that leaves its argument alone."""
+    """An activation module as a function in double precision that leaves its argument alone.
+
+    PReLU with a slope for each channel gets one slope of the same mean square, which has the moments that criticality asks for.
+    """
+    if isinstance(module, nn.PReLU) and module.num_parameters > 1:
+        slope = float(module.weight.detach().double().square().mean().sqrt())
+        return lambda x: F.leaky_relu(x, slope)
     twin = copy.deepcopy(module).eval().double()
     return lambda x: twin(x.clone())
 

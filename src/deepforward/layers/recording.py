@@ -6,7 +6,7 @@ Hooks tell which module runs on which tensor, and a dispatch mode sees the opera
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +23,10 @@ from deepforward.theory.mean_field import Elementwise
 #: Operations that functional activations come down to, without overload and without the underscore of the in-place form.
 _ACTIVATION_OPS = frozenset(
     f"aten::{name}"
-    for name in ("relu", "tanh", "sigmoid", "gelu", "elu", "silu", "mish", "leaky_relu", "softplus", "hardtanh", "clamp_min")
+    for name in (
+        *("relu", "tanh", "sigmoid", "gelu", "elu", "silu", "mish", "leaky_relu", "softplus", "hardtanh", "clamp_min"),
+        *("clamp", "hardsigmoid", "hardswish", "erf", "atan"),
+    )
 )
 #: Operations that an activation commutes with, or nearly: [conv -> pool -> relu] is wired like [conv -> relu].
 _POOLING_OPS = frozenset(
@@ -79,6 +82,7 @@ class Recorder(TorchDispatchMode):
         events: Calls in the order in which they end.
         alias: Result of a pooling -> what was pooled.
         skipped: Positions of the affine events that some addition carries the signal past.
+        uses: Number of operations that read a storage, by its address; views of it count.
     """
 
     def __init__(self) -> None:
@@ -86,6 +90,7 @@ class Recorder(TorchDispatchMode):
         self.events: list[Event] = []
         self.alias: dict[Key, Key] = {}
         self.skipped: set[int] = set()
+        self.uses: Counter[int] = Counter()
         self._kept: list[Tensor] = []
         self._sources: dict[int, frozenset[int]] = {}
         self._pending: dict[nn.Module, list[Key]] = defaultdict(list)
@@ -131,6 +136,7 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         given = [self.key(x) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        self.uses.update({address for address, _ in given})
         outcome = func(*args, **kwargs)
         results = [self.key(x) for x in tree_leaves(outcome) if isinstance(x, Tensor)]
         known = [self._sources[address] for address, _ in given if address in self._sources]

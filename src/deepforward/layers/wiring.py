@@ -93,6 +93,15 @@ def trace(module: nn.Module, example_inputs: Float[Tensor, "batch *shape"]) -> W
     Raises:
         InvalidModel: The module fails on the example.
     """
+    return _read(*record(module, example_inputs))
+
+
+def record(module: nn.Module, example_inputs: Float[Tensor, "batch *shape"]) -> tuple[Recorder, set[int]]:
+    """The pass that `trace` reads: its events, and the addresses of the module's outputs.
+
+    Raises:
+        InvalidModel: The module fails on the example.
+    """
     try:
         devices = [example_inputs.device] if example_inputs.is_cuda else []
         with torch.random.fork_rng(devices), _evaluating(module), torch.no_grad(), recording(module) as recorder:
@@ -105,8 +114,7 @@ def trace(module: nn.Module, example_inputs: Float[Tensor, "batch *shape"]) -> W
             f"the module fails on an example of shape {tuple(example_inputs.shape)} ({type(error).__name__}: {reason}); "
             "expected it to accept the data; build it with the data's shape"
         ) from error
-    ends = {recorder.key(x)[0] for x in tree_leaves(outputs) if isinstance(x, Tensor)}
-    return _read(recorder, ends)
+    return recorder, {recorder.key(x)[0] for x in tree_leaves(outputs) if isinstance(x, Tensor)}
 
 
 def _read(recorder: Recorder, ends: set[int]) -> Wiring:
