@@ -67,7 +67,7 @@ def trials_section(record: RunRecord) -> Iterator[Block]:
 def _verdict(record: RunRecord) -> Verdict:
     if record.progress:
         numbers = {name: plain(value) for name, value in record.progress.items()}
-        return Verdict(record.status, "This is how far the run has come; what is wrong with it is said at its end.", numbers)
+        return Verdict("so far", "The run has not ended; what is wrong with it is said then.", numbers)
     numbers = _numbers(record)
     proof = _proof(record)
     worst = _worst(record)

@@ -9,6 +9,12 @@
   const say = (state) => { note.dataset.state = state; note.textContent = words[state]; };
   const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
   const drawn = (frame) => frame.contentDocument?.documentElement.dataset.drawn;
+  // The note follows the theme that the reader gives the page.
+  const follow = (page) => {
+    const copy = () => { document.documentElement.style.colorScheme = page.dataset.theme ?? ""; };
+    new MutationObserver(copy).observe(page, { attributes: true });
+    copy();
+  };
   const selects = () => !(shown.contentDocument?.getSelection()?.isCollapsed ?? true);
 
   // The new page is loaded and drawn behind the old one, and takes its place where the reader stands and in the theme that he chose.
@@ -24,6 +30,7 @@
     const prefers = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
     if (theme && theme !== prefers) next.contentDocument.getElementById("theme")?.click();
     next.contentWindow.scrollTo({ left: shown.contentWindow.scrollX, top: shown.contentWindow.scrollY, behavior: "instant" });
+    follow(next.contentDocument.documentElement);
     document.title = next.contentDocument.title;
     const hadFocus = document.activeElement === shown;
     shown.remove();
