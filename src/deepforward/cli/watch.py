@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+#: Ends with an interrupt only.
+wait = threading.Event().wait
+
 
 def command(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
@@ -19,4 +22,4 @@ def command(
 
     Run.open(run)
     with suppress(KeyboardInterrupt), Watch(run, port=port):
-        threading.Event().wait()
+        wait()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +17,16 @@ from deepforward.instruments.readings import Readings
 _PLACE = ("epoch", "step")
 
 
-def writer_class() -> Any:
-    """PyTorch's writer of event files.
+def check_installed() -> None:
+    """Say so if tensorboard is missing.
 
     Raises:
         MissingExtra: tensorboard is not installed.
     """
     try:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (an extra)
+        import tensorboard  # noqa: F401, PLC0415  (an extra)
     except ImportError:
         raise MissingExtra("got no tensorboard, which event files need; run pip install 'deepforward[tensorboard]'") from None
-    return SummaryWriter
 
 
 class EventFiles:
@@ -43,12 +45,23 @@ class EventFiles:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        check_installed()
+        from tensorboard.compat.proto import event_pb2, summary_pb2  # noqa: PLC0415
+        from tensorboard.summary.writer.record_writer import RecordWriter  # noqa: PLC0415
+
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         self._newest = -1  # the last step whose readings were written
-        try:
-            self._writer = writer_class()(str(folder), purge_step=0)
-        except OSError as error:
-            raise self._failed(error) from error
+        # TensorBoard reads the files of a folder in the order of their names, so that of a resumed run must come last.
+        self.path = folder / f"events.out.tfevents.{time.time():017.6f}.{os.getpid()}"
+        withdrawn = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("xb")
+            # Not PyTorch's SummaryWriter: it writes in a thread of its own, where a full disk is a traceback on stderr.
+            self._records = RecordWriter(self._file)
+            self._record(file_version="brain.Event:2")
+            self._record(step=0, session_log=withdrawn)
+            self._records.flush()
 
     def history(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows of the history, each once; what was not finite is written as NaN.
@@ -56,13 +69,9 @@ class EventFiles:
         Raises:
             WriteFailed: The disk is full.
         """
-        scalars = {
-            (name, int(row["step"])): math.nan if value is None else float(value)
-            for row in rows
-            for name, value in row.items()
-            if name not in _PLACE
-        }
-        self._write(scalars)
+        for row in rows:
+            curves = {name: value for name, value in row.items() if name not in _PLACE}
+            self._write(int(row["step"]), {name: math.nan if value is None else value for name, value in curves.items()})
 
     def readings(self, readings: Readings) -> None:
         """Write those readings that came since the last call.
@@ -70,38 +79,39 @@ class EventFiles:
         Raises:
             WriteFailed: The disk is full.
         """
-        fresh = [i for i, step in enumerate(readings.steps) if step > self._newest]
-        scalars = {
-            (f"{statistic}/{layer}", readings.steps[i]): float(array[i, j])
-            for i in fresh
-            for statistic, array in readings.values.items()
-            for j, layer in enumerate(readings.layers)
-            if not math.isnan(array[i, j])  # the layer has no such statistic
-        }
-        self._write(scalars)
-        self._newest = max(self._newest, *readings.steps, -1)
+        for i, step in enumerate(readings.steps):
+            if step > self._newest:
+                numbers = {
+                    f"{statistic}/{layer}": array[i, j]
+                    for statistic, array in readings.values.items()
+                    for j, layer in enumerate(readings.layers)
+                    if not math.isnan(array[i, j])  # the layer has no such statistic
+                }
+                self._write(step, numbers)
+                self._newest = step
 
     def close(self) -> None:
-        """Write all that is pending.
+        """Close the file.
 
         Raises:
             WriteFailed: The disk is full.
         """
-        try:
-            self._writer.close()
-        except OSError as error:
-            raise self._failed(error) from error
+        with self._writing():
+            self._file.close()
 
-    def _write(self, scalars: Mapping[tuple[str, int], float]) -> None:
-        try:
-            for (name, step), value in scalars.items():
-                self._writer.add_scalar(name, value, step)
-            self._writer.flush()
-        except OSError as error:
-            raise self._failed(error) from error
+    def _write(self, step: int, numbers: Mapping[str, float]) -> None:
+        values = [self._summary.Value(tag=name, simple_value=float(number)) for name, number in numbers.items()]
+        with self._writing():
+            self._record(step=step, summary=self._summary(value=values))
+            self._records.flush()
 
-    def _failed(self, error: OSError) -> WriteFailed:
-        return WriteFailed(
-            f"{self.folder} could not be written ({error.strerror or first_line(error)}); "
-            "free space or train without event files"
-        )
+    def _record(self, **content: Any) -> None:
+        self._records.write(self._event(wall_time=time.time(), **content).SerializeToString())
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            said = f"{self.path} could not be written ({error.strerror or first_line(error)})"
+            raise WriteFailed(f"{said}; free space or train without event files") from error

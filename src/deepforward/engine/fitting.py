@@ -11,7 +11,7 @@ from deepforward.data import Dataset, load
 from deepforward.engine import checkpoint
 from deepforward.engine.assembly import Parts, assemble
 from deepforward.engine.device import choose_device, threads
-from deepforward.engine.event_files import writer_class
+from deepforward.engine.event_files import check_installed
 from deepforward.engine.outlets import Outlets
 from deepforward.engine.randomness import isolated
 from deepforward.engine.recipe import Recipe
@@ -66,7 +66,7 @@ def fit(
         )
     outlets = Outlets(quiet=quiet, throwaway=throwaway, watch=bool(watch), tensorboard=tensorboard)
     if tensorboard:
-        writer_class()  # that it is missing should be said before anything is loaded
+        check_installed()  # that it is missing should be said before anything is loaded
     data = data or load(recipe.data)
     recipe = recipe.complete(regression=not data.classes)
     folder = Path(out) if out is not None else default_folder(recipe)
