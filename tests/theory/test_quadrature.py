@@ -20,7 +20,13 @@ KINKED = {
     "shifted relu": (lambda x: F.relu(x - 0.7), [0.7]),
     "three": (lambda x: F.relu(x + 10.25) - 2 * F.relu(x) + F.relu(x - 3.3), [-10.25, 0.0, 3.3]),
 }
-SMOOTH = {"tanh": torch.tanh, "steep": lambda x: torch.tanh(20 * x), "elu": F.elu, "softplus": F.softplus, "linear": lambda x: x}
+SMOOTH = {
+    "tanh": torch.tanh,
+    "steep": lambda x: torch.tanh(20 * x),
+    "elu": F.elu,
+    "softplus": F.softplus,
+    "linear": lambda x: x,
+}
 
 
 @pytest.mark.parametrize("name", KINKED)
@@ -82,7 +88,10 @@ def test_derivatives_by_the_logarithm_of_q_are_difference_quotients(phi):
     # second differences of step 1e-3 err by 1e-6 of the fourth derivative
     step = 1e-3
     below, here, above = (moments(phi, math.exp(k * step)) for k in (-1, 0, 1))
-    for name, first, second in (("square", here.growth / here.square, here.bend), ("slope", here.slope_growth, here.slope_bend)):
+    for name, first, second in (
+        ("square", here.growth / here.square, here.bend),
+        ("slope", here.slope_growth, here.slope_bend),
+    ):
         low, middle, high = (math.log(getattr(m, name)) for m in (below, here, above))
         assert (high - low) / (2 * step) == pytest.approx(first, abs=1e-5)
         assert (high - 2 * middle + low) / step**2 == pytest.approx(second, abs=1e-5)

@@ -62,7 +62,11 @@ def test_shapes_and_the_last_layer():
 
 
 def test_layers_may_differ():
-    layers = [MeanFieldLayer(2.0, 0.5, F.relu, 10), MeanFieldLayer(3.0, 0.0, torch.tanh, 20), MeanFieldLayer(1.0, 1.0, F.relu, 30)]
+    layers = [
+        MeanFieldLayer(2.0, 0.5, F.relu, 10),
+        MeanFieldLayer(3.0, 0.0, torch.tanh, 20),
+        MeanFieldLayer(1.0, 1.0, F.relu, 30),
+    ]
     found = propagate(layers, 0.25)
     q0 = 2.0 * 0.25 + 0.5
     q1 = 3.0 * q0 / 2
