@@ -16,7 +16,7 @@ from deepforward.engine.run_report import record_so_far
 from deepforward.errors import DeepforwardError, first_line
 
 #: Seconds between two pages at least, and the share of the time that making them may take.
-_SECONDS, _SHARE = 4.0, 0.02
+_SECONDS, _SHARE = 4.0, 0.01
 #: What of a run folder is on its page.
 _SHOWN = ("recipe.json", "history.jsonl", "readings.json", "result.json", "report.html", "snapshots")
 
@@ -24,7 +24,7 @@ _SHOWN = ("recipe.json", "history.jsonl", "readings.json", "result.json", "repor
 class LivePage:
     """The page of the run in a folder as it stands.
 
-    Nothing is made unless somebody asks, and then at most so often that it takes 2% of the time.
+    Nothing is made unless somebody asks, and then at most so often that it takes 1% of the time.
 
     Args:
         folder: Folder of the run, which may not be there yet.
