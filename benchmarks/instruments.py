@@ -294,6 +294,7 @@ def isometry(rounds: int) -> list[Row]:
     from deepforward.instruments.jacobian_spectrum import JacobianSpectrum
     from deepforward.models.residual import Block
 
+    torch.manual_seed(0)
     block, rng = Block(16, 16, 1, residual=True), torch.Generator().manual_seed(0)
     batch = torch.randn(1, 16, 32, 32, generator=rng)
     instrument = JacobianSpectrum(samples=1, sigma_max=False)
@@ -307,8 +308,10 @@ def isometry(rounds: int) -> list[Row]:
     measure()
     row = against_bound("isometry defect 16384 -> 16384", [measure() for _ in range(rounds)], 0.05, "s")
     spectrum = found[-1].maps[0]
-    note = f"defect {spectrum.isometry_defect:.3f}, standard error {spectrum.error:.3f} from {instrument.probes} random vectors"
-    return [{**row, "note": note, "defect": spectrum.isometry_defect, "standard_error": spectrum.error}]
+    print(
+        f"isometry defect {spectrum.isometry_defect:.4f}, standard error {spectrum.error:.4f} by {instrument.probes} random vectors"
+    )
+    return [{**row, "defect": spectrum.isometry_defect, "standard_error": spectrum.error}]
 
 
 def perceptron() -> nn.Module:
