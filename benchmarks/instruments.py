@@ -308,9 +308,7 @@ def isometry(rounds: int) -> list[Row]:
     measure()
     row = against_bound("isometry defect 16384 -> 16384", [measure() for _ in range(rounds)], 0.05, "s")
     spectrum = found[-1].maps[0]
-    print(
-        f"isometry defect {spectrum.isometry_defect:.4f}, standard error {spectrum.error:.4f} by {instrument.probes} random vectors"
-    )
+    print(f"isometry defect {spectrum.isometry_defect:.4f}, standard error {spectrum.error:.4f}")
     return [{**row, "defect": spectrum.isometry_defect, "standard_error": spectrum.error}]
 
 
