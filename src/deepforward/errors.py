@@ -62,6 +62,10 @@ class WriteFailed(DeepforwardError, OSError):
     """A file of the run could not be written, for example because the disk is full. What was written before is intact."""
 
 
+class PortUnavailable(DeepforwardError, OSError):
+    """A port to serve on is taken or may not be used."""
+
+
 class RunMismatch(DeepforwardError, ValueError):
     """A run folder holds another recipe than the one asked for, or is not a run folder."""
 

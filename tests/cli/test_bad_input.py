@@ -58,6 +58,10 @@ def photos() -> Path:
         (["nets/a.py"], "got the file 'nets/a.py'; expected nets/a.py:FACTORY"),
         (["perceptron", "--resume"], "got --resume without --out"),
         (["perceptron", "--resume", "--cure", "--out", "run"], "got --resume with --cure"),
+        (["perceptron", "--watch", "--cure"], "got --watch with --cure"),
+        (["perceptron", "--tensorboard", "--cure"], "got --tensorboard with --cure"),
+        (["perceptron", "--watch-port", "7007"], "got --watch-port without --watch"),
+        (["perceptron", "--watch", "--watch-port", "99999"], "got port 99999"),
         (["perceptron", "--set", "depth"], "expected KEY=VALUE"),
         (["perceptron", "--set", "model_options=3"], "model_options"),
         (["perceptron", "--set", "data=3"], "unknown source '3'"),
@@ -275,6 +279,7 @@ def test_an_output_that_cannot_be_written(deepforward, run: Path) -> None:
         (["diagnose", "runs/nothere"], "unknown run folder or model 'runs/nothere'"),
         (["diagnose", "nets.py"], "expected nets.py:FACTORY"),
         (["diagnose", "perceptron", "--out", "run"], "got --out without --cure"),
+        (["watch", "nowhere"], "'nowhere' is not a run folder"),
     ],
 )
 def test_other_commands(deepforward, arguments: list[str], says: str) -> None:

@@ -6,6 +6,7 @@ import torch
 from deepforward.data import load
 from deepforward.engine import Recipe, training
 from deepforward.engine.assembly import assemble
+from deepforward.engine.outlets import Outlets
 from deepforward.engine.randomness import STREAMS, isolated, stream
 from deepforward.engine.run import Run
 from deepforward.objectives import ContrastiveDivergence
@@ -33,6 +34,6 @@ def test_training_does_not_repeat_the_draws_of_preparing(tmp_path, monkeypatch):
     recipe = Recipe(model="rbm", model_options={"hidden": 4}, probe_budget=0.0).complete()
     with isolated(0, torch.device("cpu")):
         parts = assemble(recipe, load("digits"))
-    in_training = training.Training(parts, Run(tmp_path, recipe), quiet=True).generators["objective"]
+    in_training = training.Training(parts, Run(tmp_path, recipe), Outlets(quiet=True)).generators["objective"]
     assert len(seen) == 1
     assert not torch.equal(seen[0], in_training.get_state())

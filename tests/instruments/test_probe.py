@@ -134,6 +134,21 @@ def test_first_step_numbers_a_resumed_run() -> None:
     assert probe.readings().steps == (70, 71)
 
 
+def test_readings_on_the_way_do_not_change_what_is_sampled() -> None:
+    """A record that was thinned while somebody looked slows sampling down as it does else."""
+    seen = []
+    for looks in (False, True):
+        model = small()
+        with Probe(model, budget=None, capacity=4) as probe:
+            for _ in range(60):
+                model(BATCH).sum().backward()
+                if looks:
+                    probe.readings()
+        seen.append(probe.readings().steps)
+    assert len(seen[0]) <= 4
+    assert seen[0] == seen[1]
+
+
 @pytest.mark.parametrize("options", [{"budget": 0.0}, {"budget": 1.5}, {"budget": float("nan")}, {"capacity": 1}, {"rows": 0}])
 def test_numbers_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(InvalidOption, match="expected"):

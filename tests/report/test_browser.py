@@ -4,13 +4,15 @@ import itertools
 import json
 import re
 import shutil
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import energy_run
 import pytest
 from gallery import CHARTS
 
-from deepforward.report import Page, RunRecord, figures, run_page, write
+from deepforward.report import Heading, Page, RunRecord, Text, figures, render, run_page, shell, write
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -207,3 +209,55 @@ def test_charts_of_every_kind_are_drawn_without_a_word(page, tmp_path):
     assert len(page.find_elements("css selector", "figure.empty")) == len(empty)
     assert len(page.find_elements("css selector", "figure.chart svg")) == len(CHARTS) - len(empty)
     assert [entry["message"] for entry in page.get_log("browser")] == []
+
+
+class _Changing(BaseHTTPRequestHandler):
+    """What the shell asks for; the page is that of the server's `turn`."""
+
+    def do_GET(self):
+        turn = self.server.turn
+        page = Page(f"turn {turn}", blocks=[Heading("long"), *[Text(f"turn {turn}")] * 200])
+        answers = {"/": shell(), "/state": json.dumps({"tag": str(turn), "status": "live"}), "/page": render(page)}
+        content = answers[self.path].encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json" if self.path == "/state" else "text/html")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *given):
+        pass
+
+
+def test_a_live_page_takes_the_place_of_the_last_where_the_reader_stands(page):
+    server = HTTPServer(("127.0.0.1", 0), _Changing)
+    server.turn = 1
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def until(expression, wanted):
+        deadline = time.monotonic() + 30
+        while (found := page.execute_script(f"return {expression}")) != wanted:
+            assert time.monotonic() < deadline, (found, wanted)
+            time.sleep(0.05)
+
+    try:
+        page.get_log("browser")
+        page.get(f"http://127.0.0.1:{server.server_address[1]}/")
+        until("document.title", "turn 1")
+        frame = "document.querySelector('iframe').contentWindow"
+        page.execute_script(f"{frame}.scrollTo({{top: 500, behavior: 'instant'}})")
+        page.execute_script(f"{frame}.document.getElementById('theme').click()")
+        until("document.documentElement.style.colorScheme", "dark")  # the note follows
+        server.turn = 2
+        until("document.title", "turn 2")
+        until(f"{frame}.document.querySelector('h1').textContent", "turn 2")
+        until("document.querySelectorAll('iframe').length", 1)
+        assert page.execute_script(f"return [{frame}.scrollY, {frame}.document.documentElement.dataset.theme]") == [500, "dark"]
+        until("document.getElementById('note').textContent", "Live")
+        assert page.execute_script("return document.documentElement.dataset.swaps") == "2"  # none without a change
+        assert page.get_log("browser") == []
+    finally:
+        server.shutdown()
+        server.server_close()
+    until("document.getElementById('note').dataset.state", "gone")
+    assert page.execute_script(f"return {frame}.document.querySelector('h1').textContent") == "turn 2"

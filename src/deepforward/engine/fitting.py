@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from torch import nn
@@ -10,10 +11,13 @@ from deepforward.data import Dataset, load
 from deepforward.engine import checkpoint
 from deepforward.engine.assembly import Parts, assemble
 from deepforward.engine.device import choose_device, threads
+from deepforward.engine.event_files import check_installed
+from deepforward.engine.outlets import Outlets
 from deepforward.engine.randomness import isolated
 from deepforward.engine.recipe import Recipe
 from deepforward.engine.run import Run, load_module, prepare_folder
 from deepforward.engine.training import Training
+from deepforward.engine.watch import Watch
 from deepforward.errors import Diverged, InvalidOption
 
 
@@ -26,6 +30,8 @@ def fit(
     data: Dataset | None = None,
     model: nn.Module | None = None,
     throwaway: bool = False,
+    watch: bool | Watch = False,
+    tensorboard: bool = False,
 ) -> Run:
     """Train what the recipe names and keep everything in one folder.
 
@@ -39,6 +45,9 @@ def fit(
         model: A built module to train in place instead of building `recipe.model`.
         throwaway: The folder will not stay, as that of a trial: no snapshots are kept, and the history is written once, at the
             end. It changes nothing of what the run computes.
+        watch: Serve the run's page on localhost while it goes on, and say where on stderr; or a `Watch` that does so for
+            longer, or on another port.
+        tensorboard: Write history and readings to TensorBoard event files too, in `tensorboard/` of the folder.
 
     Returns:
         The finished run.
@@ -48,16 +57,21 @@ def fit(
         RunMismatch: The folder holds another run, or this one and `resume` is False.
         CorruptCheckpoint: The checkpoint to resume from is damaged.
         WriteFailed: The disk is full; the last checkpoint is intact.
+        MissingExtra: `tensorboard` is asked for and not installed.
         DeepforwardError: Anything in the recipe that does not fit.
     """
     if not isinstance(recipe, Recipe):
         raise InvalidOption(
             f"fit got {type(recipe).__name__}; expected a deepforward.Recipe, for example Recipe(model='lenet5')"
         )
+    outlets = Outlets(quiet=quiet, throwaway=throwaway, watch=bool(watch), tensorboard=tensorboard)
+    if tensorboard:
+        check_installed()  # that it is missing should be said before anything is loaded
     data = data or load(recipe.data)
     recipe = recipe.complete(regression=not data.classes)
     folder = Path(out) if out is not None else default_folder(recipe)
-    return _fit(recipe, folder, data, model, resume=resume, quiet=quiet, throwaway=throwaway)
+    with Watch(folder, data) if watch is True else nullcontext():
+        return _fit(recipe, folder, data, model, outlets, resume=resume)
 
 
 def _fit(
@@ -65,10 +79,9 @@ def _fit(
     folder: Path,
     data: Dataset,
     model: nn.Module | None,
+    outlets: Outlets,
     *,
     resume: bool,
-    quiet: bool,
-    throwaway: bool,
     altered: bool = False,
 ) -> Run:
     """`fit` of a complete recipe; `altered` says that the module given has the recipe's alterations already."""
@@ -79,21 +92,21 @@ def _fit(
         run = Run(folder, recipe, data)
         if "status" not in run.result:
             if recipe.pretraining and not checkpoint.exists(folder / "checkpoints", "newest"):
-                _pretrain(parts, folder, quiet=quiet, throwaway=throwaway)
+                _pretrain(parts, folder, outlets)
                 parts = assemble(recipe, data, parts.model, altered=True)
             with threads(parts.arithmetic.threads):
-                Training(parts, run, quiet, throwaway).run_through()
+                Training(parts, run, outlets).run_through()
     if run.result["status"] == "diverged":
         raise Diverged(run.result["error"], folder)
     return run
 
 
-def _pretrain(parts: Parts, folder: Path, *, quiet: bool, throwaway: bool) -> None:
+def _pretrain(parts: Parts, folder: Path, outlets: Outlets) -> None:
     """Train the model in the stages that come first, each a run of its own below `folder`, and leave it with their weights."""
     data, model = parts.data, parts.model
     for number, stage in enumerate(parts.recipe.stages(), start=1):
         recipe, place = stage.complete(regression=not data.classes), folder / f"pretraining-{number}"
-        run = _fit(recipe, place, data, model, resume=True, quiet=quiet, throwaway=throwaway, altered=True)
+        run = _fit(recipe, place, data, model, outlets, resume=True, altered=True)
         tensors = checkpoint.load(run.folder / "checkpoints", "best")[0]
         load_module(model, tensors, "model")
 

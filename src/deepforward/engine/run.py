@@ -41,6 +41,7 @@ class Run:
     | `readings.json` | what the instruments saw, if they were on |
     | `snapshots/` | what the objective showed of the model after some epochs, if it shows anything |
     | `result.json` | status, metrics and findings, once the run has ended |
+    | `tensorboard/` | event files with history and readings, if they are asked for |
     | `report.html` | the report, once it is asked for |
     | `pretraining-N/` | the run of stage N of `Recipe.pretraining`, a folder like this one |
 

@@ -10,16 +10,17 @@ import numpy as np
 from torch import Tensor, nn
 
 from deepforward import report
-from deepforward.data import Dataset
+from deepforward.data import Dataset, Scaling
 from deepforward.engine import checkpoint
 from deepforward.engine.assembly import Parts
 from deepforward.engine.command import command_of
 from deepforward.engine.evaluation import evaluate_examples, portrait
 from deepforward.engine.pixels import is_image, pixels
-from deepforward.engine.run import Run
+from deepforward.engine.run import Run, load_module
 from deepforward.models.energy.convolutional_rbm import ConvolutionalRBM
 from deepforward.models.energy.energy_model import EnergyModel
 from deepforward.report import RunRecord
+from deepforward.report.measures import headline, spoken
 
 #: How many images a section shows at most, how many filters, and how many receptive fields.
 _IMAGES, _FILTERS, _FIELDS = 24, 64, 100
@@ -34,8 +35,25 @@ def write_report(run: Run, path: Path) -> Path:
 
 def record_of(run: Run) -> RunRecord:
     """The run as the plain values that its page is drawn from."""
+    before = run.folder / run.result.get("untreated", "nowhere")
+    untreated = record_of(Run.open(before, run.given_data)) if (before / "recipe.json").is_file() else None
+    drawn = _pictures_of_model(run) if checkpoint.exists(run.folder / "checkpoints", "newest") else {}
+    return _record(run, untreated=untreated, **drawn)
+
+
+def record_so_far(run: Run) -> RunRecord:
+    """What a run that goes on has written so far, with nothing that takes its model: that is being trained.
+
+    No network is built and no random number drawn, so that it may be called beside the training, in a thread of its own.
+    """
+    if "status" in run.result:
+        return _record(run)
+    is_pictured = checkpoint.exists(run.folder / "checkpoints", "newest")
+    return _record(run, progress=_progress(run), snapshots=_snapshots(run, _newest_scaling(run)) if is_pictured else {})
+
+
+def _record(run: Run, **more: Any) -> RunRecord:
     result = run.result
-    before = run.folder / result.get("untreated", "nowhere")
     return RunRecord(
         recipe=vars(run.recipe),
         command=command_of(run.recipe, regression=not run.data.classes),
@@ -45,15 +63,31 @@ def record_of(run: Run) -> RunRecord:
         findings=result.get("findings"),
         verdicts=result.get("verdicts", ()),
         history=run.history,
-        untreated=record_of(Run.open(before, run.given_data)) if (before / "recipe.json").is_file() else None,
         readings=run.readings,
         classes=run.data.classes,
         data=_facts(run.data),
         descends=run.descends,
         stages=_stages(run),
         **_pictures_of_data(run.data),
-        **(_pictures_of_model(run) if checkpoint.exists(run.folder / "checkpoints", "newest") else {}),
+        **more,
     )
+
+
+def _progress(run: Run) -> dict[str, Any]:
+    """Epochs and steps done, and the numbers of the last epoch."""
+    history, readings = run.history, run.readings
+    told: dict[str, Any] = {"epochs done": f"{len(history)} of {run.recipe.epochs}"}
+    seen = readings.steps[-1] if readings is not None and readings.steps else 0
+    told["steps done"] = max(seen, int(history[-1]["step"]) if history else 0)
+    last = {name: value for name, value in history[-1].items() if name.startswith("validation/")} if history else {}
+    return told | {spoken(measure.name): measure.number() for measure in headline(last)}
+
+
+def _newest_scaling(run: Run) -> Scaling:
+    tensors, _ = checkpoint.load(run.folder / "checkpoints", "newest")
+    scaling = Scaling(run.recipe.scaling or "none", run.data.shape)
+    load_module(scaling, tensors, "scaling")
+    return scaling
 
 
 def _facts(data: Dataset) -> dict[str, Any]:
@@ -72,7 +106,7 @@ def _pictures_of_model(run: Run) -> dict[str, Any]:
     """Filters of the first layer, what the model shows of itself and, for a classifier, confusion matrix and worst mistakes."""
     parts, data = run.parts(), run.data
     drawn: dict[str, Any] = {"filters": _first_filters(parts.model, data.shape), "portrait": _portrait(parts)}
-    drawn["snapshots"] = _snapshots(run, parts)
+    drawn["snapshots"] = _snapshots(run, parts.scaling)
     if not data.classes or parts.objective.metric != "accuracy":
         return drawn
     said = evaluate_examples(parts, data.test)
@@ -122,22 +156,24 @@ def _portrait(parts: Parts) -> dict[str, np.ndarray]:
         if tuple(values.shape[-len(shape) :]) != shape:
             drawn[name] = values.cpu().numpy()
         elif is_image(shape):
-            drawn[name] = _as_pictures(parts, values)
+            drawn[name] = _as_pictures(parts.data, parts.scaling, values)
     return drawn
 
 
-def _snapshots(run: Run, parts: Parts) -> dict[int, dict[str, np.ndarray]]:
+def _snapshots(run: Run, scaling: Scaling) -> dict[int, dict[str, np.ndarray]]:
     shape = run.data.shape
     return {
-        epoch: {name: _as_pictures(parts, x) for name, x in shown.items() if x.shape[1:] == shape and is_image(shape)}
+        epoch: {
+            name: _as_pictures(run.data, scaling, x) for name, x in shown.items() if x.shape[1:] == shape and is_image(shape)
+        }
         for epoch, shown in run.snapshots.items()
     }
 
 
-def _as_pictures(parts: Parts, values: Tensor) -> np.ndarray:
+def _as_pictures(data: Dataset, scaling: Scaling, values: Tensor) -> np.ndarray:
     """Scaled images (..., *shape) as pictures, black and white standing for the ends of the data's range."""
-    images = parts.unscaled(values.reshape(-1, *parts.data.shape))
-    return pixels(images, like=parts.data.train.inputs).reshape(values.shape)
+    images = scaling.inverse(values.float().reshape(-1, *data.shape)).cpu()
+    return pixels(images, like=data.train.inputs).reshape(values.shape)
 
 
 def _stages(run: Run) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 from torch import Tensor
@@ -18,7 +18,9 @@ from deepforward.engine import averaging, checkpoint, snapshots
 from deepforward.engine.assembly import Parts
 from deepforward.engine.batches import batches_per_epoch, draw_batches
 from deepforward.engine.evaluation import conclusion, evaluate, observation
+from deepforward.engine.event_files import EventFiles
 from deepforward.engine.finder import sweep
+from deepforward.engine.outlets import Outlets, Pace
 from deepforward.engine.progress import Display
 from deepforward.engine.randomness import draws, restore_draws, stream
 from deepforward.engine.run import Run, load_tensors, versions
@@ -36,14 +38,15 @@ _CHECKPOINT_SECONDS = 20.0
 #: Steps between two looks at the gradient norm where no clipping measures it anyway, and at the loss on a device whose
 #: numbers cost a synchronisation.
 _NORM_STEPS, _DEVICE_STEPS = 10, 20
+#: Seconds between two writings of the readings where somebody may look at them meanwhile, and what they may take of the time.
+_LOOK_SECONDS, _LOOK_SHARE = 2.0, 0.01
 
 
 class Training:
     """A run in progress."""
 
-    def __init__(self, parts: Parts, run: Run, quiet: bool, throwaway: bool = False) -> None:
-        self.parts, self.run, self.quiet, self.recipe = parts, run, quiet, parts.recipe
-        self.throwaway = throwaway
+    def __init__(self, parts: Parts, run: Run, outlets: Outlets) -> None:
+        self.parts, self.run, self.outlets, self.recipe = parts, run, outlets, parts.recipe
         self.checkpoints = run.folder / "checkpoints"
         self.batches = batches_per_epoch(len(parts.train), self.recipe.batch_size or 1)
         self.epochs = self.recipe.epochs or 1
@@ -56,6 +59,8 @@ class Training:
         self.earlier: Readings | None = None  # what was read before the run was interrupted
         self.standing = self._begin()
         self.probe = self._look()
+        self.looked_at = Pace(_LOOK_SECONDS, _LOOK_SHARE) if outlets.watch or outlets.tensorboard else None
+        self.events: EventFiles | None = None
         self.started = time.perf_counter() - self.standing.seconds
         self.saved = time.perf_counter()
 
@@ -85,18 +90,25 @@ class Training:
     def run_through(self) -> None:
         """Train from where the run stands to its end."""
         with ExitStack() as stack:
+            if self.outlets.tensorboard:
+                self.events = stack.enter_context(closing(EventFiles(self.run.folder / "tensorboard")))
+                self.events.history(self.standing.history)
+            self._train()
+            if self.standing.best:
+                load_tensors(self.parts, self.standing.best)
+            test = {f"test/{name}": value for name, value in evaluate(self.parts, self.parts.data.test).items()}
+            status = "stopped early" if self.standing.epoch < self.epochs else "finished"
+            self._finish(status, test | conclusion(self.parts, self.display.say))
+
+    def _train(self) -> None:
+        with ExitStack() as stack:
             title = f"{self.recipe.model} on {self.recipe.data}"
-            self.display = stack.enter_context(Display(title, self.epochs * self.batches, self.step, self.quiet))
+            self.display = stack.enter_context(Display(title, self.epochs * self.batches, self.step, self.outlets.quiet))
             if self.probe is not None:
                 stack.enter_context(self.probe)
             self.parts.model.train()
             while self.standing.epoch < self.epochs and not self._exhausted:
                 self._train_epoch()
-        if self.standing.best:
-            load_tensors(self.parts, self.standing.best)
-        test = {f"test/{name}": value for name, value in evaluate(self.parts, self.parts.data.test).items()}
-        status = "stopped early" if self.standing.epoch < self.epochs else "finished"
-        self._finish(status, test | conclusion(self.parts, self.display.say))
 
     @property
     def _exhausted(self) -> bool:
@@ -122,6 +134,8 @@ class Training:
                 self.display.show(self.step, self.standing.means() if tells else {}, speed)
             if self._due:
                 self._save()
+            elif self.looked_at is not None and self.looked_at.due:
+                self._write_readings()
         with averaging.averaged(self.parts.model, self.standing.averages):
             self._end_epoch(speed)
         if self.standing.epoch == self.epochs or self._exhausted or self._due:
@@ -171,7 +185,9 @@ class Training:
         row |= {"examples_per_second": speed, "seconds": time.perf_counter() - self.started}
         self.standing.end_epoch(row)
         self._keep_best(row.get("validation/loss"))
-        if not self.throwaway:
+        if self.events is not None:
+            self.events.history(self.standing.history[-1:])
+        if not self.outlets.throwaway:
             self._write_history()
             snapshots.keep(self.run.folder, self.parts, self.standing.epoch, self.epochs)
         self.display.epoch(self.standing.epoch, self.epochs, row, self.parts.objective.descends)
@@ -208,10 +224,15 @@ class Training:
         write_whole(self.run.folder / "history.jsonl", lines.encode())
 
     def _write_readings(self) -> None:
-        if self.probe is not None:
-            readings = self.probe.readings()
-            whole = readings if self.earlier is None else self.earlier.followed_by(readings)
-            write_whole(self.run.folder / "readings.json", whole.to_json().encode())
+        if self.probe is None:
+            return
+        begun, readings = time.perf_counter(), self.probe.readings()
+        whole = readings if self.earlier is None else self.earlier.followed_by(readings)
+        write_whole(self.run.folder / "readings.json", whole.to_json().encode())
+        if self.events is not None:
+            self.events.readings(whole)
+        if self.looked_at is not None:
+            self.looked_at.done(time.perf_counter() - begun)
 
     def _diverge(self, number: float, batch: Batch, before: dict[str, Tensor] | None) -> None:
         """Find where the first number that is not finite arises, keep the evidence, and raise."""
@@ -227,7 +248,9 @@ class Training:
                     else "; it arose in the loss"
                 )
         self.standing.end_epoch(self._row({"loss": number}))
-        if not self.throwaway:
+        if self.events is not None:
+            self.events.history(self.standing.history[-1:])
+        if not self.outlets.throwaway:
             self._write_history()
         advice = "lower the learning rate or run" if step else "no step had been taken yet: run"
         advice += f" `deepforward diagnose {self.run.folder}`"
@@ -242,12 +265,14 @@ class Training:
     def _finish(self, status: str, final: Mapping[str, float], **more: Any) -> None:
         """Write readings and result. All metrics are of the best epoch; test data is looked at once, with its weights."""
         self._write_readings()
-        if self.throwaway:
+        if self.outlets.throwaway:
             self._write_history()
         history, lowest = self.standing.history, self.standing.best_loss
         best = next((row for row in history if lowest is not None and row.get("validation/loss") == lowest), history[-1])
         metrics = {name: value for name, value in best.items() if name.startswith(("train/", "validation/"))}
         metrics |= {name: value if math.isfinite(value) else None for name, value in final.items()}
+        if self.events is not None:
+            self.events.history([{"step": self.step, **final}])
         arithmetic = dataclasses.asdict(self.parts.arithmetic) | {"device": str(self.parts.arithmetic.device)}
         self.run.update_result(
             status=status,

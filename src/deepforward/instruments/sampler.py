@@ -54,6 +54,7 @@ class Sampler:
         self._hooks = LayerHooks(model, self._layers, self._instruments, rows)
         self._record = Record(capacity)
         self._unread: Sample | None = None
+        self._thinned = False
 
     def open(self, step: int, *, hooks: bool = True, in_forward: bool = False) -> None:
         """Begin to sample a step.
@@ -91,8 +92,9 @@ class Sampler:
         self.abandon()
         sample.close()
         # The numbers of this step are still under way on an accelerator; those of the sample before have long arrived.
-        thinned = self._read()
+        self._read()
         self._unread = sample if sample else None
+        thinned, self._thinned = self._thinned, False
         return thinned
 
     def abandon(self) -> None:
@@ -114,16 +116,16 @@ class Sampler:
         module = self._layers.get(key.rpartition("#")[0])
         return "" if module is None else type(module).__name__
 
-    def _read(self) -> bool:
+    def _read(self) -> None:
         sample, self._unread = self._unread, None
         if sample is None:
-            return False
+            return
         layers = self._by_layer(sample)
         for instrument in self._instruments:
             origin = None if self.origins else instrument.origin(layers)
             if origin is not None:
                 self.origins.append({"step": sample.step, "kind": self.kind(str(origin["layer"])), **origin})
-        return self._record.add(sample.step, layers)
+        self._thinned |= self._record.add(sample.step, layers)
 
     def _by_layer(self, sample: Sample) -> dict[str, dict[str, float]]:
         of_layers, of_parameters = sample.read()

@@ -1,6 +1,7 @@
 """Draws: figures and pages as data -> one self-contained HTML file."""
 
 from deepforward.report.blocks import Advice, Block, Chart, Code, Facts, Heading, Images, Table, Text, Tone, Verdict
+from deepforward.report.live import shell
 from deepforward.report.page import Page, render, write
 from deepforward.report.run_page import run_page
 from deepforward.report.run_record import RunRecord
@@ -21,5 +22,6 @@ __all__ = [
     "Verdict",
     "render",
     "run_page",
+    "shell",
     "write",
 ]

@@ -65,6 +65,9 @@ def trials_section(record: RunRecord) -> Iterator[Block]:
 
 
 def _verdict(record: RunRecord) -> Verdict:
+    if record.progress:
+        numbers = {name: plain(value) for name, value in record.progress.items()}
+        return Verdict("so far", "The run has not ended; what is wrong with it is said then.", numbers)
     numbers = _numbers(record)
     proof = _proof(record)
     worst = _worst(record)

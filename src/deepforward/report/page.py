@@ -43,7 +43,7 @@ def render(page: Page) -> str:
         InvalidOption: Something in `page.blocks` is not a block, or a chart takes its data from a URL.
     """
     charted = any(isinstance(block, Chart) for block in page.blocks)
-    scripts = [_vega(), _resource("page.js")] if charted else [_resource("page.js")]
+    scripts = [_vega(), resource("page.js")] if charted else [resource("page.js")]
     title = escape(page.title)
     subtitle = f'<p class="subtitle">{escape(page.subtitle)}</p>' if page.subtitle else ""
     no_script = "<noscript><p>The charts on this page need JavaScript; all else is here.</p></noscript>" if charted else ""
@@ -51,13 +51,13 @@ def render(page: Page) -> str:
 <html lang="{escape(page.language)}">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">
+<meta http-equiv="Content-Security-Policy" content="{policy(scripts)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta name="generator" content="deepforward">
 <link rel="icon" href="data:,">
 <title>{title}</title>
-<style>{_resource("page.css")}</style>
+<style>{resource("page.css")}</style>
 </head>
 <body>
 <header><h1>{title}</h1>{subtitle}<button id="theme" type="button" hidden>Dark</button></header>
@@ -113,11 +113,13 @@ def _vega() -> str:
 
 
 @cache
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """Text of a file of this package."""
     return resources.files("deepforward.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _policy(scripts: Sequence[str]) -> str:
+def policy(scripts: Sequence[str]) -> str:
+    """The Content-Security-Policy that lets these scripts run, known by their hashes, and nothing else."""
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
     rest = "img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
     return f"default-src 'none'; script-src {hashes}; {rest}"

@@ -20,6 +20,7 @@ class RunRecord:
         recipe: The complete recipe.
         command: What to type to make the run again; empty where no command does.
         status: How it ended: `finished`, `stopped early`, `diverged`, ...
+        progress: How far a run has come that goes on; empty once it has ended.
         versions: Package -> version, and how the machine computed.
         metrics: Final metrics by `split/name`; `name_low` and `name_high` are the ends of the 95% interval of `name`.
         descends: Whether a healthy run lowers its loss; where not, the loss tells nothing and is not shown.
@@ -47,6 +48,7 @@ class RunRecord:
     recipe: Mapping[str, Any]
     command: str = ""
     status: str = "finished"
+    progress: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     findings: Sequence[Mapping[str, Any]] | None = ()
