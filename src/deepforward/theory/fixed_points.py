@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import jacrev, vjp
+from torch.func import vjp
 
 from deepforward.errors import Diverged, InvalidData, InvalidOption, ShapeError
 
@@ -158,17 +158,17 @@ def fixed_point_near(f: Map, start: Float[Tensor, " n"], steps: int = 100) -> Fi
         Diverged: The method left for infinity, met a singular J - I, or did not settle.
     """
     x, eye = start.double(), torch.eye(len(start), dtype=torch.float64, device=start.device)
-    jacobian = jacrev(f)
     for _ in range(steps):
-        y = f(x)
+        y, pull = vjp(f, x)[:2]
         if y.shape != x.shape:
             raise ShapeError(f"got {tuple(y.shape)} from {tuple(x.shape)}; expected a map to the same space")
-        step, fault = torch.linalg.solve_ex(jacobian(x) - eye, x - y)
+        jacobian = torch.stack([pull(row)[0] for row in eye])
+        step, fault = torch.linalg.solve_ex(jacobian - eye, x - y)
         if fault.item() or not step.isfinite().all():
             break
         x = x + step
         if step.norm() <= 1e-13 * max(1.0, x.norm().item()):
-            multipliers = sorted(torch.linalg.eigvals(jacobian(x)).tolist(), key=abs, reverse=True)
+            multipliers = sorted(torch.linalg.eigvals(jacobian).tolist(), key=abs, reverse=True)
             return FixedPoint(tuple(x.tolist()), tuple(multipliers))
     raise Diverged(f"got no fixed point after {steps} Newton steps from {start.tolist()}; expected one near; start elsewhere")
 
