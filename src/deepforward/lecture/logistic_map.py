@@ -29,7 +29,7 @@ class ComposedLogisticMap(Claim):
 
     says: ClassVar[str] = (
         "Composing f(x) = 3.5 x (1 - x) with itself gives degree 2^n and slopes of both signs up to 3.5^n; iterates may end on "
-        "a fixed point, a sink if |f'| < 1 and a source if |f'| > 1, but here both are sources and orbits end on a cycle of four."
+        "a fixed point, a sink if |f'| < 1, a source if |f'| > 1, but here both are sources and orbits end on a cycle of four."
     )
     correction: ClassVar[str] = (
         "E25: iterates need not end at infinity, 0 or a fixed point; f itself ends on a 4-cycle. "
