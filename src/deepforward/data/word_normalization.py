@@ -16,7 +16,8 @@ from torch import Tensor
 from deepforward.data.word_lines import WordFit, WordLines, fit_word_lines
 from deepforward.errors import InvalidData, ShapeError
 
-Stroke = Float[Tensor, "points 2"]
+#: x and height of the pen; strokes differ in length.
+Stroke = Float[Tensor, "_ 2"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class NormalizedWord:
         return self.fit.lines
 
 
-def turning_points(strokes: Sequence[Stroke], prominence: float = 0.02) -> tuple[Stroke, Stroke]:
+def turning_points(strokes: Sequence[Float[Tensor, "..."]], prominence: float = 0.02) -> tuple[Stroke, Stroke]:
     """The maxima and minima of the pen's height inside the strokes; of a flat top the middle.
 
     Args:
@@ -66,12 +67,14 @@ def turning_points(strokes: Sequence[Stroke], prominence: float = 0.02) -> tuple
     least = prominence * (heights.max() - heights.min()).item()
     found = []
     for sign in (1, -1):
-        turns = [stroke[find_peaks(sign * stroke[:, 1].double().numpy(), prominence=least)[0]] for stroke in strokes]
+        turns = [
+            stroke[find_peaks(sign * stroke[:, 1].detach().double().cpu().numpy(), prominence=least)[0]] for stroke in strokes
+        ]
         found.append(torch.cat(turns))
     return found[0], found[1]
 
 
-def normalize_word(strokes: Sequence[Stroke]) -> NormalizedWord:
+def normalize_word(strokes: Sequence[Float[Tensor, "..."]]) -> NormalizedWord:
     """Fit the four lines, subtract slope and curvature, shear the slant away, and scale to core height 1.
 
     With the rise taken off the heights, the slant is t = sum dx dy / sum dy^2 over the pen's steps: after the shear x - t y, dx

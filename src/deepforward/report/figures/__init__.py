@@ -5,6 +5,7 @@ from deepforward.report.figures.comparison import paired_trials
 from deepforward.report.figures.curves import History, by_epoch, lines, quantities, training_curves
 from deepforward.report.figures.depth import depth_profile, heat_map
 from deepforward.report.figures.distribution import histogram, histograms, scatter
+from deepforward.report.figures.paths import paths
 from deepforward.report.figures.regions import regions
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "histograms",
     "lines",
     "paired_trials",
+    "paths",
     "quantities",
     "regions",
     "scatter",
