@@ -82,7 +82,7 @@ def test_the_posterior_is_that_of_the_mixture_and_its_priors():
             assert shares[r, n].tolist() == pytest.approx(np.array(parts) / sum(parts), rel=1e-9)
             total += math.log(sum(parts))
         prior = stats.norm.logpdf(curvature / 0.2) + stats.norm.logpdf(slope) + 2 * 0.5 * math.log(2 * math.pi)
-        prior += sum(stats.norm.logpdf((a - b - 1) / 0.5) + 0.5 * math.log(2 * math.pi) for a, b in itertools.pairwise(offsets))
+        prior += sum(stats.norm.logpdf((a - b - 1) / 0.4) + 0.5 * math.log(2 * math.pi) for a, b in itertools.pairwise(offsets))
         prior += (np.log(weights) * [1, 1, 0.5]).sum()
         prior += 2 * math.log(0.01) - 2 * math.log(deviation**2) - 2 * 0.01 / deviation**2 - 2 * math.log(0.01)
         assert log_posterior[r].item() == pytest.approx(total + prior, rel=1e-10)
@@ -125,6 +125,14 @@ def test_a_line_without_points_stands_where_the_prior_puts_it():
     assert lines.offsets[1:3] == pytest.approx(truth.offsets[1:3], abs=0.03)
     ascender, core, base, descender = lines.offsets
     assert (ascender - core, base - descender) == pytest.approx((1, 1), abs=0.1)
+
+
+def test_lines_do_not_fall_together_in_words_of_few_ascenders():
+    """A line that no point supports may not double its neighbour: the prior on their distance forbids it."""
+    for seed in range(20):
+        w = word(seed, peaks=16, outliers=0.0, ascenders=0.1, descenders=0.05)
+        offsets = fit_word_lines(w.maxima, w.minima).lines.offsets
+        assert min(a - b for a, b in itertools.pairwise(offsets)) > 0.3
 
 
 def test_one_start_is_not_enough():

@@ -35,9 +35,9 @@ def paths(
     """
     rows: list[dict[str, Any]] = []
     for name, given in series.items():
-        points = np.asarray(given, np.float64).reshape(len(given), -1)
-        if len(points) and points.shape[1] != 2:
-            raise ShapeError(f"got points of {points.shape[1]} coordinates in '{name}'; expected (x, y)")
+        points = np.asarray(given, np.float64) if len(given) else np.zeros((0, 2))
+        if points.ndim != 2 or points.shape[1] != 2:
+            raise ShapeError(f"got points of shape {points.shape} in '{name}'; expected (points, 2), x and y; transpose them")
         kept = [points[i] for i in evenly(len(points), MAX_ROWS // max(len(series), 1))]
         placed = [(drawable(x, log=False), drawable(y, log=False)) for x, y in kept]
         rows += [
