@@ -20,18 +20,19 @@ from deepforward.errors import InvalidData, InvalidOption, ShapeError, UnknownNa
 _TABLES = hnp.arrays(
     np.float64, st.tuples(st.integers(1, 40), st.integers(1, 4)), elements=st.integers(-1000, 1000).map(lambda k: k / 7)
 )
-_KINDS = ["none", "standardise", "min-max", "min-max?low=-1&high=1", "softmax", "softmax?r=3"]
+_KINDS = ["none", "centre", "standardise", "min-max", "min-max?low=-1&high=1", "softmax", "softmax?r=3"]
 
 
 def peer(spec):
     return {
+        "centre": StandardScaler(with_std=False),
         "standardise": StandardScaler(),
         "min-max": MinMaxScaler(),
         "min-max?low=-1&high=1": MinMaxScaler((-1, 1)),
     }[spec]
 
 
-@pytest.mark.parametrize("spec", ["standardise", "min-max", "min-max?low=-1&high=1"])
+@pytest.mark.parametrize("spec", ["centre", "standardise", "min-max", "min-max?low=-1&high=1"])
 @given(train=_TABLES, chunk=st.integers(1, 50))
 def test_features_agree_with_scikit_learn(spec, train, chunk):
     expected = peer(spec).fit_transform(train)
@@ -70,7 +71,15 @@ def test_images_have_one_statistic_a_channel(spec):
 def test_a_constant_feature_stays_constant_and_small(spec, value):
     values = torch.full((1001, 2), value, dtype=torch.float64)
     scaled = Scaling.fit(spec, values)(values)
-    expected = {"standardise": 0, "min-max": 0, "min-max?low=-1&high=1": -1, "softmax": 0.5, "softmax?r=3": 0.5, "none": value}
+    expected = {
+        "centre": 0,
+        "standardise": 0,
+        "min-max": 0,
+        "min-max?low=-1&high=1": -1,
+        "softmax": 0.5,
+        "softmax?r=3": 0.5,
+        "none": value,
+    }
     torch.testing.assert_close(scaled, torch.full_like(values, expected[spec]), rtol=0, atol=1e-15 * max(value, 1) * 100)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepforward.errors import InvalidOption, MissingExtra
-from deepforward.theory.maps import Cycle, LogisticMap
+from deepforward.theory.maps import Cycle, LogisticMap, bifurcation_diagram
 
 lecture = LogisticMap(3.5)
 rates = st.floats(0.1, 4.0)
@@ -124,3 +124,26 @@ def test_cobweb_walks_between_curve_and_diagonal():
 def test_rates_that_leave_the_interval_are_refused(r):
     with pytest.raises(InvalidOption, match="0 < r <= 4"):
         LogisticMap(r)
+
+
+def test_the_bifurcation_diagram_shows_the_cycle_of_each_rate():
+    rates = torch.tensor([0.8, 2.5, 3.3, 3.5, 3.83], dtype=torch.float64)
+    for r, visited in zip(rates.tolist(), bifurcation_diagram(rates, points=24), strict=True):
+        cycle = LogisticMap(r).attracting_cycle()
+        period = len(cycle.points)
+        assert sorted(visited[:period].tolist()) == pytest.approx(sorted(cycle.points), abs=1e-9)
+        torch.testing.assert_close(visited[period:], visited[:-period], rtol=0, atol=1e-9)
+
+
+def test_bands_of_chaos_lie_between_the_first_two_images_of_the_critical_point():
+    r = 3.7
+    visited = bifurcation_diagram(torch.tensor([r]), points=4000)[0]
+    top = r / 4
+    assert visited.max() <= top + 1e-6 and visited.min() >= r * top * (1 - top) - 1e-6  # r is given in float32
+    assert len(set(visited.tolist())) > 3000
+
+
+@pytest.mark.parametrize("r", [0.0, 4.5, math.nan])
+def test_rates_of_the_diagram_must_keep_the_interval(r):
+    with pytest.raises(InvalidOption, match="0 < r <= 4"):
+        bifurcation_diagram(torch.tensor([3.0, r]))

@@ -25,6 +25,7 @@ class Scaling(nn.Module):
     | specification | shift | spread |
     | --- | --- | --- |
     | `none` | 0 | 1: the values as stored, only in floating point |
+    | `centre` | mean | 1 |
     | `standardise` | mean | standard deviation (divided by n) |
     | `min-max?low=0&high=1` | so that the minimum becomes `low` | (maximum - minimum) / (high - low) |
     | `softmax?r=1` | mean | r times the standard deviation |
@@ -144,6 +145,10 @@ def _standardise(inputs: Tensor) -> Affine:
     return mean[0], (squares / count).sqrt()[0].masked_fill(is_constant, 1.0)
 
 
+def _centre(inputs: Tensor) -> Affine:
+    return _standardise(inputs)[0], torch.tensor(1.0)
+
+
 def _min_max(inputs: Tensor, *, low: float = 0.0, high: float = 1.0) -> Affine:
     if low >= high:
         raise InvalidOption(f"scaling min-max: got low={low:g} and high={high:g}, expected low below high")
@@ -170,6 +175,7 @@ def _chunks(inputs: Tensor) -> Iterator[Tensor]:
 
 _STATISTICS: dict[str, Callable[..., Affine]] = {
     "none": _none,
+    "centre": _centre,
     "standardise": _standardise,
     "min-max": _min_max,
     "softmax": _softmax,

@@ -39,7 +39,7 @@ class Recipe:
         alterations: Changes made to the built module, in order, each `name` or `name?key=value` (see `layers.alteration`); this
             is how a prescription reaches any module, a stranger's too.
         data: Source specification `family[:path][?key=value]`.
-        scaling: `none`, `standardise`, `min-max`, `softmax`; fitted on the training split only.
+        scaling: `none`, `centre`, `standardise`, `min-max`, `softmax`; fitted on the training split only.
         validation: Share of the training split held out to choose by, in [0, 1). Test data never chooses anything.
         objective: Name of the training signal.
         objective_options: Its keyword arguments; if it is that of the model's card, the card's hold where none is given.

@@ -32,6 +32,11 @@ def number(quantity: str, at: object, value: float) -> dict[str, Any]:
 
 def numbers(table: Table, quantity: str) -> dict[Any, float]:
     """`at` -> value of one quantity of a table whose rows are from `number`."""
+    return entries(table, quantity)
+
+
+def entries(table: Table, quantity: str) -> dict[Any, Any]:
+    """The same where a value may be of any kind: the points of an orbit, a row of a picture."""
     return {row["at"]: row["value"] for row in to_rows(table) if row["quantity"] == quantity}
 
 

@@ -1,10 +1,21 @@
-"""What is known of depth without training a network: mean field, spectra, recurrences, iterated maps, smoothness.
+"""What is known of depth without training a network: mean field, spectra, recurrences, maps and their basins, smoothness.
 
 Phases and spectra are imported from their modules, since they bring scipy's optimisers, which take a while to import.
 """
 
+from deepforward.theory.basins import Basins, basins, grid, log_growth, newton_map
 from deepforward.theory.correlation import propagate_correlation
-from deepforward.theory.maps import Cycle, LogisticMap
+from deepforward.theory.fixed_points import (
+    FixedPoint,
+    Stability,
+    fixed_point_near,
+    fixed_points,
+    fixed_points_from,
+    iterated,
+    stability,
+)
+from deepforward.theory.linear_recurrence import LinearRecurrence
+from deepforward.theory.maps import Cycle, LogisticMap, bifurcation_diagram
 from deepforward.theory.mean_field import (
     Criticality,
     MeanFieldLayer,
@@ -29,28 +40,42 @@ from deepforward.theory.smoothness import (
 )
 
 __all__ = [
+    "Basins",
     "ClippedGD",
     "Clipping",
     "Criticality",
     "Cycle",
+    "FixedPoint",
     "Gradients",
+    "LinearRecurrence",
     "LogisticMap",
     "MeanFieldLayer",
     "NormalizedGD",
     "SimplifiedRecurrence",
+    "Stability",
     "Trajectory",
+    "basins",
+    "bifurcation_diagram",
     "clipped_iterations",
     "clipped_step",
     "critical_point",
     "descent_iterations",
+    "fixed_point_near",
+    "fixed_points",
+    "fixed_points_from",
     "gains_nearing_one",
+    "grid",
+    "iterated",
     "kinks",
+    "log_growth",
     "moments",
+    "newton_map",
     "normalized_step",
     "products_of_slopes",
     "propagate",
     "propagate_correlation",
     "second_moments",
+    "stability",
     "theorem_3_parameters",
     "theorem_6_step",
 ]

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deepforward.errors import InvalidOption, MissingExtra
+from deepforward.theory.fixed_points import Stability, stability
 
 if TYPE_CHECKING:
     import sympy
@@ -40,13 +41,12 @@ class Cycle:
     multiplier: float
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Stability:
         """`sink` if |multiplier| < 1, `source` if it is > 1, else `neutral`.
 
         The modulus matters (E26): the slope -1.5 is below 1 and belongs to a source.
         """
-        size = abs(self.multiplier)
-        return "sink" if size < 1 else "source" if size > 1 else "neutral"
+        return stability([self.multiplier])
 
 
 @dataclass(frozen=True)
@@ -165,3 +165,33 @@ class LogisticMap:
         while True:
             yield x
             x = self.r * x * (1 - x)
+
+
+def bifurcation_diagram(rates: Float[Tensor, " rates"], points: int = 64, settle: int = 2000) -> Float[Tensor, "rates points"]:
+    """Where the orbit of the logistic map lives in the end, for each growth rate: one point, a cycle, or the bands of chaos.
+
+    The critical point 1/2 is followed, since it finds the attracting cycle wherever there is one.
+
+    Args:
+        rates: Growth rates r in (0, 4].
+        points: Successive points that are kept of each orbit.
+        settle: Steps before the first of them.
+
+    Returns:
+        The points in the order of the visits, float64.
+
+    Raises:
+        InvalidOption: A rate is outside (0, 4].
+    """
+    outside = ~((rates > 0) & (rates <= 4))
+    if outside.any():
+        raise InvalidOption(f"got r = {rates[outside][0].item():g}; expected 0 < r <= 4, where [0, 1] maps into itself")
+    r = rates.double()
+    x = torch.full_like(r, 0.5)
+    for _ in range(settle):
+        x = r * x * (1 - x)
+    visited = []
+    for _ in range(points):
+        visited.append(x)
+        x = r * x * (1 - x)
+    return torch.stack(visited, dim=1)

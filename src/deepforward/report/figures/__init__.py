@@ -5,7 +5,9 @@ from deepforward.report.figures.comparison import paired_trials
 from deepforward.report.figures.curves import History, by_epoch, lines, quantities, training_curves
 from deepforward.report.figures.depth import depth_profile, heat_map
 from deepforward.report.figures.distribution import histogram, histograms, scatter
+from deepforward.report.figures.paths import paths
 from deepforward.report.figures.phase import phase_picture
+from deepforward.report.figures.regions import regions
 
 __all__ = [
     "History",
@@ -17,8 +19,10 @@ __all__ = [
     "histograms",
     "lines",
     "paired_trials",
+    "paths",
     "phase_picture",
     "quantities",
+    "regions",
     "scatter",
     "training_curves",
 ]

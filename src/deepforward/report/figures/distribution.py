@@ -88,6 +88,7 @@ def scatter(
     groups: Sequence[str] | None = None,
     log_x: bool = False,
     log_y: bool = False,
+    size: int = 36,
     caption: str = "",
 ) -> Chart:
     """Points in the plane, coloured and shaped by group: phases, trade-offs, embeddings.
@@ -100,6 +101,7 @@ def scatter(
         groups: Group of each point.
         log_x: Whether the first axis is logarithmic.
         log_y: Whether the second axis is logarithmic.
+        size: Area of a point in square pixels.
         caption: What to see in it.
 
     Raises:
@@ -117,7 +119,7 @@ def scatter(
     spec = specification(
         rows,
         320,
-        mark={"type": "point", "filled": True, "size": 36, "opacity": 0.8},
+        mark={"type": "point", "filled": True, "size": size, "opacity": 0.8},
         encoding={
             "x": (logarithmic if log_x else linear)("x", x_title, [row["x"] for row in rows]),
             "y": (logarithmic if log_y else linear)("y", y_title, [row["y"] for row in rows]),
