@@ -9,10 +9,12 @@ from deepforward.theory.smoothness import (
     clipped_iterations,
     clipped_step,
     descent_iterations,
+    largest_stable_rate,
     normalized_step,
     theorem_3_parameters,
     theorem_6_step,
 )
+from deepforward.theory.smoothness_fit import SmoothnessFit, fit_smoothness
 
 __all__ = [
     "ClippedGD",
@@ -22,10 +24,13 @@ __all__ = [
     "LogisticMap",
     "NormalizedGD",
     "SimplifiedRecurrence",
+    "SmoothnessFit",
     "clipped_iterations",
     "clipped_step",
     "descent_iterations",
+    "fit_smoothness",
     "gains_nearing_one",
+    "largest_stable_rate",
     "normalized_step",
     "products_of_slopes",
     "theorem_3_parameters",
