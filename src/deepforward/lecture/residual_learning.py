@@ -141,7 +141,7 @@ class ResidualLearning(Claim):
         return [*charts, Cells(shown, [[row[key] for key in shown] for row in to_rows(table)], caption="Every run.")]
 
     def refutation(self) -> Table:
-        """As if depth helped plain networks, gradients vanished, and relu did nothing; on images, as if it hurt residual ones."""
+        """As if depth helped plain networks, gradients vanished, and relu did nothing; on images it hurts residual ones."""
         untrained = {"gradient_decades": -9.0, "trained_share": 0.5, "nonlinearity": 0.0, "linear_part": 1.0}
         rows = []
         for family in FAMILIES:
