@@ -34,10 +34,12 @@ from deepforward.theory.smoothness import (
     clipped_iterations,
     clipped_step,
     descent_iterations,
+    largest_stable_rate,
     normalized_step,
     theorem_3_parameters,
     theorem_6_step,
 )
+from deepforward.theory.smoothness_fit import SmoothnessFit, fit_smoothness
 
 __all__ = [
     "Basins",
@@ -52,6 +54,7 @@ __all__ = [
     "MeanFieldLayer",
     "NormalizedGD",
     "SimplifiedRecurrence",
+    "SmoothnessFit",
     "Stability",
     "Trajectory",
     "basins",
@@ -60,6 +63,7 @@ __all__ = [
     "clipped_step",
     "critical_point",
     "descent_iterations",
+    "fit_smoothness",
     "fixed_point_near",
     "fixed_points",
     "fixed_points_from",
@@ -67,6 +71,7 @@ __all__ = [
     "grid",
     "iterated",
     "kinks",
+    "largest_stable_rate",
     "log_growth",
     "moments",
     "newton_map",
