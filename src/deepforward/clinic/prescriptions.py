@@ -107,6 +107,8 @@ def gradient_clipping(recipe: Recipe, evidence: Evidence, data: Dataset) -> Reci
     Source: Zhang, He, Sra, Jadbabaie 2020.
     """
     threshold = clip_threshold(recipe, data).threshold
+    if threshold == float("inf"):
+        raise NoEffect("at this rate every step of a walk from the start is stable; no clipping is needed")
     largest = max((row.get("gradient_norm/max", float("inf")) for row in evidence.history), default=float("inf"))
     if largest <= threshold:
         raise NoEffect(

@@ -21,10 +21,12 @@ from deepforward.theory.smoothness import (
     clipped_iterations,
     clipped_step,
     descent_iterations,
+    largest_stable_rate,
     normalized_step,
     theorem_3_parameters,
     theorem_6_step,
 )
+from deepforward.theory.smoothness_fit import SmoothnessFit, fit_smoothness
 
 __all__ = [
     "ClippedGD",
@@ -38,15 +40,18 @@ __all__ = [
     "NormalizedGD",
     "PhasePoint",
     "SimplifiedRecurrence",
+    "SmoothnessFit",
     "Trajectory",
     "clipped_iterations",
     "clipped_step",
     "critical_line",
     "critical_point",
     "descent_iterations",
+    "fit_smoothness",
     "fixed_point",
     "gains_nearing_one",
     "kinks",
+    "largest_stable_rate",
     "moments",
     "normalized_step",
     "phase_grid",
