@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from deepforward import catalogue
 from deepforward.clinic.chance import Span, binarizing, chance_level, is_likelihood, likelihood_span
 from deepforward.clinic.finding import Evidence
+from deepforward.clinic.initial import looked_at, seen_at_first
+from deepforward.clinic.rules.progress import thriving
 from deepforward.data import Batch, Dataset, Scaling, load
 from deepforward.data.checks import check_labels
 from deepforward.engine import Run
@@ -39,10 +41,11 @@ def evidence_of(run: Run, twin: Evidence | None = None, sibling: Evidence | None
     Args:
         run: The run.
         twin: Evidence of its shallower twin, if that was trained.
-        sibling: Evidence of the same recipe from another seed: what the training split alone tells is taken from it.
+        sibling: Evidence of the same recipe from another seed: what the training split tells is taken from it, and what the
+            untrained network showed, which differs little from seed to seed.
     """
     objective = catalogue.load("objectives", run.recipe.objective or "")
-    return replace(
+    evidence = replace(
         sibling or _of_the_data(run),
         readings=run.readings,
         history=run.history,
@@ -51,6 +54,9 @@ def evidence_of(run: Run, twin: Evidence | None = None, sibling: Evidence | None
         reached=_reached(run, objective),
         twin=twin,
     )
+    if not objective.descends or thriving(evidence) or evidence.phase is not None:
+        return evidence
+    return replace(evidence, **seen_at_first(run))
 
 
 def _of_the_data(run: Run) -> Evidence:
@@ -142,8 +148,10 @@ def probe_module(
         raise InvalidModel(f"{type(module).__name__} with {objective} raised {raised}; mend it") from error
     if readings.origins:
         readings = replace(readings, origins=_located(module, chosen, loss))
+    looked = looked_at(module.train(), chosen, loss) if training_signal.descends and not readings.origins else {}
     return Evidence(
         readings=readings,
+        **looked,
         descends=training_signal.descends,
         chance=chance_level(objective, {}, targets),
         input_scale=_scale(inputs[:_SAMPLE]),
