@@ -132,6 +132,26 @@ class Recurrent(nn.Module):
         return self.head(states[:, -1])
 
 
+class Buffers(nn.Module):
+    """Complex, integer and boolean buffers, one of which counts calls."""
+
+    turn: Tensor
+    calls: Tensor
+    mask: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.register_buffer("turn", torch.polar(torch.ones(4), torch.arange(4.0)))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mask", torch.arange(8) != 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        turned = torch.view_as_real(torch.view_as_complex(self.first(x).unflatten(1, (4, 2))) * self.turn).flatten(1)
+        return self.head(torch.tanh(turned) * self.mask)
+
+
 @contextmanager
 def mixed_precision() -> Iterator[None]:
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -183,4 +203,5 @@ PATIENTS = {
     "checkpointed": Patient(lambda: Checkpointed(reentrant=False)),
     "checkpointed, reentrant": Patient(lambda: Checkpointed(reentrant=True)),
     "recurrent": Patient(Recurrent),
+    "complex and integer buffers": Patient(Buffers),
 }

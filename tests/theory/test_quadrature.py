@@ -20,7 +20,51 @@ KINKED = {
     "shifted relu": (lambda x: F.relu(x - 0.7), [0.7]),
     "three": (lambda x: F.relu(x + 10.25) - 2 * F.relu(x) + F.relu(x - 3.3), [-10.25, 0.0, 3.3]),
 }
-SMOOTH = {"tanh": torch.tanh, "steep": lambda x: torch.tanh(20 * x), "elu": F.elu, "softplus": F.softplus, "linear": lambda x: x}
+SMOOTH = {
+    "tanh": torch.tanh,
+    "steep": lambda x: torch.tanh(20 * x),
+    "elu": F.elu,
+    "softplus": F.softplus,
+    "linear": lambda x: x,
+}
+
+
+SMOOTH_OR_KINKED = {
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "selu": F.selu,
+    "elu": F.elu,
+    "sigmoid": torch.sigmoid,
+    "softplus": F.softplus,
+    "leaky": F.leaky_relu,
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH_OR_KINKED)
+@pytest.mark.parametrize("q", [0.01, 1.0, 100.0])
+def test_moments_agree_with_adaptive_quadrature(name, q):
+    phi, root = SMOOTH_OR_KINKED[name], math.sqrt(q)
+
+    def at(z):
+        x = torch.tensor(root * z, dtype=torch.float64, requires_grad=True)
+        y = phi(x)
+        (slope,) = torch.autograd.grad(y, x)
+        return float(x.detach()), float(y.detach()), float(slope)
+
+    def expectation(f):
+        pieces = [integrate.quad(lambda z: f(*at(z)) * stats.norm.pdf(z), *side, limit=100)[0] for side in ((-12, 0), (0, 12))]
+        return sum(pieces)
+
+    found = moments(phi, q)
+    assert found.slope == pytest.approx(expectation(lambda x, y, s: s * s), abs=1e-8)
+    assert found.square == pytest.approx(expectation(lambda x, y, s: y * y), rel=1e-8)
+
+
+def test_growth_is_the_derivative_of_the_square():
+    for phi in SMOOTH_OR_KINKED.values():
+        numerical = (moments(phi, 1.0001).square - moments(phi, 0.9999).square) / 2e-4
+        assert moments(phi, 1.0).growth == pytest.approx(numerical, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", KINKED)
@@ -82,7 +126,10 @@ def test_derivatives_by_the_logarithm_of_q_are_difference_quotients(phi):
     # second differences of step 1e-3 err by 1e-6 of the fourth derivative
     step = 1e-3
     below, here, above = (moments(phi, math.exp(k * step)) for k in (-1, 0, 1))
-    for name, first, second in (("square", here.growth / here.square, here.bend), ("slope", here.slope_growth, here.slope_bend)):
+    for name, first, second in (
+        ("square", here.growth / here.square, here.bend),
+        ("slope", here.slope_growth, here.slope_bend),
+    ):
         low, middle, high = (math.log(getattr(m, name)) for m in (below, here, above))
         assert (high - low) / (2 * step) == pytest.approx(first, abs=1e-5)
         assert (high - 2 * middle + low) / step**2 == pytest.approx(second, abs=1e-5)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from deepforward.errors import InvalidOption
 from deepforward.theory.finite_width import Noise, log_mean_and_variance
-from deepforward.theory.quadrature import Activation, Elementwise, Moments, moments, moments_of
+from deepforward.theory.quadrature import Activation, Elementwise, Moments, identify, moments, moments_of
 
 __all__ = [
     "Criticality",
@@ -147,10 +147,11 @@ class Trajectory:
         q: Second moment of each layer's pre-activations z.
         chi: chi[l] = sigma_w^2 of layer l + 1 times E[phi_l'(sqrt(q_l) z)^2], the factor by which |dL/dz|^2, summed over
             units, grows from layer l + 1 to layer l.
-        gradient_decades: log10(|dL/dz_l|^2 / |dL/dz_last|^2), averaged over networks of this width: the sum of log10 chi from
-            l on, less what fluctuations take from the mean of a logarithm (5/2 nats a layer and unit of width for ReLU). -inf
-            where no gradient arrives.
-        band: Standard deviation of the same from network to network, decades; grows as sqrt(depth / width).
+        gradient_decades: log10(|dL/dz_l|^2 / |dL/dz_last|^2), of one example, averaged over networks of this width: the
+            sum of log10 chi from l on, less what fluctuations take from the mean of a logarithm (ReLU: 5/(2 N) nats a layer).
+            -inf where no gradient arrives.
+        band: Standard deviation of the same from network to network, decades; grows as sqrt(depth/width). Averaged over
+            examples whose gradients differ it is less.
     """
 
     q: tuple[float, ...]
@@ -182,7 +183,7 @@ def propagate(layers: Sequence[MeanFieldLayer], input_square: float) -> Trajecto
     known: dict[int, Activation] = {}
     for layer, after in itertools.pairwise(layers):
         if id(layer.activation) not in known:
-            known[id(layer.activation)] = Activation(layer.activation)
+            known[id(layer.activation)] = identify(layer.activation)
         found = moments_of(known[id(layer.activation)], q)
         noises.append(Noise.of(found, q, after.weight_variance, after.bias_variance, after.fan_in))
         q = after.weight_variance * found.square + after.bias_variance

@@ -20,13 +20,17 @@ from jaxtyping import Float64
 from scipy import optimize
 
 from deepforward.theory.correlation import product_of, slope_product
-from deepforward.theory.quadrature import Activation, Elementwise, Moments, moments_of
+from deepforward.theory.quadrature import Activation, Elementwise, Moments, identify, moments_of
 
 #: |chi - 1| below this counts as critical: over 1000 layers the gradient changes by less than e.
 CRITICAL = 1e-3
 
 #: Second moments between which a fixed point is looked for; beyond, it counts as 0 or as infinite.
-_LOWEST, _HIGHEST, _STEPS = 1e-9, 1e9, 361
+_LOWEST, _HIGHEST = 1e-9, 1e9
+
+#: Between them, densely where activations bend, and 1 in the middle.
+_DENSE = np.geomspace(1e-3, 1e3, 181)
+_GRID = np.concatenate([np.geomspace(_LOWEST, 1e-3, 25)[:-1], _DENSE, np.geomspace(1e3, _HIGHEST, 25)[1:]])
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,8 @@ class _Moments(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def _moments_over_q(activation: Activation) -> _Moments:
-    q = np.geomspace(_LOWEST, _HIGHEST, _STEPS)
-    found = [moments_of(activation, float(value)) for value in q]
-    return _Moments(q, np.array([m.square for m in found]), np.array([m.slope for m in found]))
+    found = [moments_of(activation, float(value)) for value in _GRID]
+    return _Moments(_GRID, np.array([m.square for m in found]), np.array([m.slope for m in found]))
 
 
 def fixed_point(phi: Elementwise, weight_variance: float, bias_variance: float, start: float = 1.0) -> float:
@@ -85,7 +88,7 @@ def fixed_point(phi: Elementwise, weight_variance: float, bias_variance: float, 
     Returns:
         q*, to about 1e-9 of its size; 0 where it is below 1e-9, inf where above 1e9.
     """
-    activation = Activation(phi)
+    activation = identify(phi)
 
     def excess(log_q: float) -> float:
         """(q' - q)/q."""
@@ -123,7 +126,7 @@ def phase_point(phi: Elementwise, weight_variance: float, bias_variance: float, 
     """
     q = fixed_point(phi, weight_variance, bias_variance, start)
     at = min(max(q, _LOWEST**2), _HIGHEST)
-    found = moments_of(Activation(phi), at)
+    found = moments_of(identify(phi), at)
     chi = weight_variance * found.slope
     critical = abs(chi - 1) < CRITICAL
     kind = "critical" if critical else "ordered" if chi < 1 else "chaotic"
@@ -162,7 +165,7 @@ def _settled_correlation(phi: Elementwise, weight_variance: float, bias_variance
     E[phi(u) phi(v)] is a power series of c with coefficients >= 0, so that on [0, 1] the map is convex: it crosses the diagonal
     once, or its value at 0 is 0.
     """
-    activation = Activation(phi)
+    activation = identify(phi)
     total = weight_variance * moments_of(activation, q).square + bias_variance
 
     def excess(c: float) -> float:
@@ -202,7 +205,7 @@ def critical_line(phi: Elementwise, q: Sequence[float]) -> CriticalLine:
     """
     points = []
     for value in sorted(q):
-        found = moments_of(Activation(phi), value)
+        found = moments_of(identify(phi), value)
         if found.slope <= 0:
             continue
         bias_variance = value - found.square / found.slope
@@ -223,15 +226,15 @@ def phase_grid(phi: Elementwise, sigma_w: Sequence[float], sigma_b: Sequence[flo
         sigma_w: Square roots of fan_in * Var W, along the columns.
         sigma_b: Standard deviations of the biases, along the rows.
     """
-    table = _moments_over_q(Activation(phi))
+    table = _moments_over_q(identify(phi))
     weight, bias = np.asarray(sigma_w, np.float64) ** 2, np.asarray(sigma_b, np.float64) ** 2
     excess = (weight[None, :, None] * table.square + bias[:, None, None]) / table.q - 1
-    middle = _STEPS // 2
+    middle = len(_GRID) // 2
     grows = excess[..., middle] > 1e-10
     stays = np.abs(excess[..., middle]) <= 1e-10
     place = np.where(grows, _next_zero(excess[..., middle:]) + middle, middle - _next_zero(-excess[..., middle::-1]))
     place = np.where(stays, middle, place)
-    return weight[None, :] * np.interp(place, np.arange(_STEPS), table.slope)
+    return weight[None, :] * np.interp(place, np.arange(len(_GRID)), table.slope)
 
 
 def _next_zero(excess: np.ndarray) -> np.ndarray:
