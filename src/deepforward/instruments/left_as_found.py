@@ -17,12 +17,8 @@ def left_as_found(model: nn.Module) -> Iterator[None]:
     the CUDA devices of the model. Parameters are not copied: do not move them inside.
     """
     modes = [(module, module.training) for module in model.modules()]
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
+    buffers = [(module, dict(module._buffers)) for module in model.modules()]
+    copies = [(buffer, buffer.clone()) for buffer in model.buffers()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     devices = sorted({parameter.device.index for parameter, _ in gradients if parameter.is_cuda})
     try:
@@ -34,7 +30,13 @@ def left_as_found(model: nn.Module) -> Iterator[None]:
         for module, mode in modes:
             module.training = mode
         with torch.no_grad():
-            for module, name, buffer, before in buffers:
-                module._buffers[name] = buffer.copy_(before)
+            for module, before in buffers:
+                module._buffers.clear()
+                module._buffers.update(before)
+            for buffer, copy in copies:
+                if buffer.layout is not torch.strided or not torch.equal(
+                    buffer, copy
+                ):  # one that is expanded cannot be written to, nor has it been
+                    buffer.copy_(copy)
         for parameter, gradient in gradients:
             parameter.grad = gradient
