@@ -38,7 +38,7 @@ def examine(
         Readings with one step per batch. There is no `update_ratio`, since nothing moves.
 
     Raises:
-        InvalidModel: The model has uninitialised (lazy) parameters or is TorchScript, or the loss cannot be followed back to it.
+        InvalidModel: The model has uninitialised (lazy) parameters or is TorchScript, or the loss does not lead back to it.
     """
     batches = list(batches)
     sampler = Sampler(model, instruments, updated=(), rows=None, capacity=max(2, len(batches)))

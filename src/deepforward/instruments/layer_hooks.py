@@ -54,14 +54,9 @@ def own_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
 
 def kind_of(module: nn.Module) -> str:
     """Name of the nearest class of torch that computes something, which says what the layer does; else of its own class."""
-    for cls in type(module).__mro__:
-        if (
-            cls.__module__.startswith("torch.nn.modules.")
-            and cls is not nn.Module
-            and cls.__module__ != nn.Sequential.__module__
-        ):
-            return cls.__name__
-    return type(module).__name__
+    empty = (nn.Module.__module__, nn.Sequential.__module__)
+    computing = (c for c in type(module).__mro__ if c.__module__.startswith("torch.nn.modules.") and c.__module__ not in empty)
+    return next(computing, type(module)).__name__
 
 
 class LayerHooks:
