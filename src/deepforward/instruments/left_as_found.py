@@ -34,9 +34,8 @@ def left_as_found(model: nn.Module) -> Iterator[None]:
                 module._buffers.clear()
                 module._buffers.update(before)
             for buffer, copy in copies:
-                if buffer.layout is not torch.strided or not torch.equal(
-                    buffer, copy
-                ):  # one that is expanded cannot be written to, nor has it been
+                # What is expanded cannot be written to, nor has it been.
+                if buffer.layout is not torch.strided or not torch.equal(buffer, copy):
                     buffer.copy_(copy)
         for parameter, gradient in gradients:
             parameter.grad = gradient

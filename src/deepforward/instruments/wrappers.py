@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
         InvalidModel: It is TorchScript, which runs without the modules that one could look at.
     """
     while hasattr(model, "_orig_mod") or isinstance(model, DataParallel | DistributedDataParallel):
-        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
+        model = cast(nn.Module, model._orig_mod if hasattr(model, "_orig_mod") else model.module)
     if isinstance(model, torch.jit.ScriptModule):
         raise InvalidModel("got a TorchScript module, inside which nothing is seen; give the module that it was made of")
     return model
