@@ -11,6 +11,7 @@ from deepforward.theory.smoothness import (
     clipped_iterations,
     clipped_step,
     descent_iterations,
+    largest_stable_rate,
     normalized_step,
     theorem_3_parameters,
     theorem_6_step,
@@ -182,3 +183,26 @@ class TestAsTorchOptimizer:
 def test_smoothness_constants_must_be_positive(bad):
     with pytest.raises(InvalidOption):
         theorem_3_parameters(*bad)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize(("factor", "stable"), [(0.98, True), (1.02, False)])
+def test_the_largest_stable_rate_is_where_descent_on_a_quadratic_begins_to_grow(momentum, nesterov, factor, stable):
+    curvature = 3.0
+    x = nn.Parameter(torch.ones(1, dtype=torch.float64))
+    rate = factor * largest_stable_rate(curvature, momentum, nesterov=nesterov)
+    rule = torch.optim.SGD([x], lr=rate, momentum=momentum, nesterov=nesterov and momentum > 0)
+    sizes = []
+    for _ in range(2000):
+        rule.zero_grad()
+        (curvature / 2 * x.square()).sum().backward()
+        rule.step()
+        sizes.append(abs(x.item()))
+    assert (max(sizes[-50:]) < 1) == stable
+
+
+def test_a_rate_is_stable_for_positive_curvature_and_momentum_below_one_only():
+    for bad in ((0.0, 0.0), (math.nan, 0.0), (1.0, 1.0), (1.0, -0.1)):
+        with pytest.raises(InvalidOption):
+            largest_stable_rate(*bad)

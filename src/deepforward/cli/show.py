@@ -71,7 +71,7 @@ def cure(cure: Cure) -> None:
             metrics.add_row(name, f"{cure.baseline.metrics[name]:.4f}", f"{cure.run.metrics[name]:.4f}")
         console().print(metrics)
     elif cure.diagnosis.findings:
-        console().print(Text("no cure was proved", style="bold red"))
+        console().print(Text(str(cure).splitlines()[-1], style="bold red"))
 
 
 def _trials(verdicts: tuple[Verdict, ...]) -> Table:

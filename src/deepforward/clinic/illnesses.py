@@ -10,6 +10,9 @@ from typing import Any
 from deepforward.clinic import planted
 from deepforward.engine import Recipe
 
+#: A network in plain torch that can be given an illness.
+STACK = f"{Path(planted.__file__)}:stack"
+
 
 @dataclass(frozen=True)
 class Illness:
@@ -69,7 +72,7 @@ ILLNESSES: Mapping[str, Illness] = {
         placebo="critical-initialization",
     ),
     "dead-units": Illness(
-        _digits(f"{Path(planted.__file__)}:dead_layer", learning_rate=0.3),
+        _digits(STACK, dead=2, learning_rate=0.3),
         "a layer of rectifiers whose bias never lets them fire",
         cure="batch-normalization",
         placebo="learning-rate",

@@ -20,6 +20,7 @@ Prescription = Callable[[Recipe, Evidence, Dataset], Recipe]
 #: Prescription -> the alteration of the built module that it asks for.
 _ALTERATIONS = {
     "critical-initialization": "critical-initialization",
+    "he-initialization": "he-initialization",
     "batch-normalization": "batch-normalization",
     "residual-connections": "residual",
     "activation-swap": "activation",
@@ -67,6 +68,14 @@ def critical_initialization(recipe: Recipe, evidence: Evidence, data: Dataset) -
     return _altered(recipe, "critical-initialization")
 
 
+def he_initialization(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
+    """Draw the weights with variance 2/fan_in, which keeps the second moment through ReLU, whatever the activation.
+
+    Source: He, Zhang, Ren, Sun 2015.
+    """
+    return _altered(recipe, "he-initialization")
+
+
 def batch_normalization(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
     """Normalise each hidden layer over the batch before its activation.
 
@@ -98,6 +107,8 @@ def gradient_clipping(recipe: Recipe, evidence: Evidence, data: Dataset) -> Reci
     Source: Zhang, He, Sra, Jadbabaie 2020.
     """
     threshold = clip_threshold(recipe, data).threshold
+    if threshold == float("inf"):
+        raise NoEffect("at this rate every step of a walk from the start is stable; no clipping is needed")
     largest = max((row.get("gradient_norm/max", float("inf")) for row in evidence.history), default=float("inf"))
     if largest <= threshold:
         raise NoEffect(

@@ -1,11 +1,15 @@
 """Instruments: look at any module while it trains, and leave no trace."""
 
+from deepforward.instruments.batch_norm_effect import BatchNormEffect, NormalizationEffect
+from deepforward.instruments.covariate_shift import CovariateShift, Shift
 from deepforward.instruments.dead_units import DeadUnits
+from deepforward.instruments.degradation import Blocks, Degradation, DepthCurve
 from deepforward.instruments.examination import Examination
 from deepforward.instruments.examine import examine
 from deepforward.instruments.gradient_flow import GradientFlow
 from deepforward.instruments.gradient_norms import GradientNorms, gradient_norms
 from deepforward.instruments.instrument import Instrument
+from deepforward.instruments.local_smoothness import LocalSmoothness, Smoothness
 from deepforward.instruments.locate import locate_nonfinite
 from deepforward.instruments.non_finite import NonFinite
 from deepforward.instruments.probe import Probe
@@ -13,15 +17,24 @@ from deepforward.instruments.readings import Readings
 from deepforward.instruments.saturation import Saturation
 
 __all__ = [
+    "BatchNormEffect",
+    "Blocks",
+    "CovariateShift",
     "DeadUnits",
+    "Degradation",
+    "DepthCurve",
     "Examination",
     "GradientFlow",
     "GradientNorms",
     "Instrument",
+    "LocalSmoothness",
     "NonFinite",
+    "NormalizationEffect",
     "Probe",
     "Readings",
     "Saturation",
+    "Shift",
+    "Smoothness",
     "examine",
     "gradient_norms",
     "locate_nonfinite",

@@ -13,7 +13,6 @@ from deepforward.instruments.instrument import Instrument
 from deepforward.instruments.left_as_found import left_as_found
 from deepforward.instruments.readings import Readings
 from deepforward.instruments.sampler import Sampler
-from deepforward.instruments.wrappers import uncompiled
 
 B = TypeVar("B")
 
@@ -42,7 +41,7 @@ def examine(
     """
     batches = list(batches)
     sampler = Sampler(model, instruments, updated=(), rows=None, capacity=max(2, len(batches)))
-    with left_as_found(model), uncompiled():
+    with left_as_found(model):
         for step, batch in enumerate(batches):
             model.zero_grad(set_to_none=True)
             sampler.open(step)

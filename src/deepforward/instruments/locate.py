@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from deepforward.instruments.layer_hooks import in_backward
 from deepforward.instruments.left_as_found import left_as_found
-from deepforward.instruments.wrappers import plain_name, uncompiled, unwrapped
+from deepforward.instruments.wrappers import plain_name, unwrapped
 
 
 def locate_nonfinite(model: nn.Module, forward_loss: Callable[[], Tensor]) -> Mapping[str, object] | None:
@@ -34,7 +34,7 @@ def locate_nonfinite(model: nn.Module, forward_loss: Callable[[], Tensor]) -> Ma
         layer; layer "loss" for what follows the model), or "gradient" (its backward pass made the first one).
     """
     model = unwrapped(model)
-    with left_as_found(model), uncompiled():
+    with left_as_found(model):
         replay = _Replay(model)
         try:
             loss = forward_loss()

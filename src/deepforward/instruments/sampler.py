@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 
 from torch import nn
 
-from deepforward.errors import InvalidModel
 from deepforward.instruments.dead_units import DeadUnits
 from deepforward.instruments.gradient_flow import GradientFlow
 from deepforward.instruments.gradient_norms import GradientNorms
@@ -38,8 +37,6 @@ class Sampler:
         rows: int | None,
         capacity: int,
     ) -> None:
-        if any(nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
-            raise InvalidModel("got a model with uninitialised parameters; run one batch through it before probing it")
         self.sample: Sample | None = None
         self.origins: list[Mapping[str, object]] = []
         self._instruments = instruments or (GradientFlow(), DeadUnits(), Saturation(), NonFinite())

@@ -21,12 +21,14 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The module inside `torch.compile`, DataParallel and DistributedDataParallel, which share its parameters.
 
     Raises:
-        InvalidModel: It is TorchScript, which runs without the modules that one could look at.
+        InvalidModel: It is TorchScript, which runs without the modules that one could look at, or has uninitialised parameters.
     """
     while hasattr(model, "_orig_mod") or isinstance(model, DataParallel | DistributedDataParallel):
         model = cast(nn.Module, model._orig_mod if hasattr(model, "_orig_mod") else model.module)
     if isinstance(model, torch.jit.ScriptModule):
         raise InvalidModel("got a TorchScript module, inside which nothing is seen; give the module that it was made of")
+    if any(map(nn.parameter.is_lazy, model.parameters())):
+        raise InvalidModel("got a model with uninitialised parameters; run one batch through it before looking at it")
     return model
 
 

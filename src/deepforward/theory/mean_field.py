@@ -1,28 +1,40 @@
-"""Weight and bias variances at which a deep network keeps its signal and its gradient, for any activation.
+"""Signal and gradient of a deep network with random weights, layer by layer, for any activation.
 
 The second moment q of the pre-activations and the mean square gradient go from layer to layer by
 
     q'  = sigma_w^2 E[phi(sqrt(q) z)^2] + sigma_b^2
     chi = sigma_w^2 E[phi'(sqrt(q) z)^2],                z ~ N(0, 1), Var W = sigma_w^2 / fan_in, Var b = sigma_b^2.
 
-Criticality is q' = q with chi = 1: neither vanishing nor exploding.
+Criticality is q' = q with chi = 1: neither vanishing nor exploding. Followed along the layers they also say what happens where
+q has no fixed point, or has not reached it.
 """
 
 from __future__ import annotations
 
-import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-#: An elementwise function of a tensor.
-Elementwise = Callable[[Tensor], Tensor]
+from deepforward.errors import InvalidOption
+from deepforward.theory.finite_width import Noise, log_mean_and_variance
+from deepforward.theory.quadrature import Activation, Elementwise, Moments, moments, moments_of
+
+__all__ = [
+    "Criticality",
+    "Elementwise",
+    "MeanFieldLayer",
+    "Moments",
+    "Trajectory",
+    "critical_point",
+    "moments",
+    "propagate",
+    "second_moments",
+]
 
 
 @dataclass(frozen=True)
@@ -42,55 +54,6 @@ class Criticality:
     q: float | None
     departure: float = 0.0
     growth: float = 1.0
-
-
-@functools.cache
-def _half_range() -> tuple[Tensor, Tensor]:
-    """Nodes and weights of the standard normal on z > 0: 64 panels of 32 Gauss-Legendre nodes up to z = 12.
-
-    Gauss-Hermite nodes straddle the kink of ReLU and SELU at 0 and miss a saturating function's narrow slope; half ranges
-    joined at 0 and short panels do neither.
-    """
-    nodes, weights = np.polynomial.legendre.leggauss(32)
-    edges = np.linspace(0.0, 12.0, 65)
-    half = (edges[1:] - edges[:-1])[:, None] / 2
-    z = (edges[:-1, None] + half * (nodes + 1)).ravel()
-    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    return torch.from_numpy(z), torch.from_numpy((half * weights).ravel() * density)
-
-
-class Moments(NamedTuple):
-    """Expectations over x = sqrt(q) z, z ~ N(0, 1).
-
-    Attributes:
-        square: E[phi(x)^2].
-        slope: E[phi'(x)^2], the gradient's factor before sigma_w^2.
-        growth: dE[phi(x)^2]/dq = E[phi(x) phi'(x) x]/q, how a change of q is passed on before sigma_w^2.
-    """
-
-    square: float
-    slope: float
-    growth: float
-
-
-def moments(phi: Elementwise, q: float) -> Moments:
-    """Gaussian moments of an activation and of its derivative.
-
-    Args:
-        phi: Elementwise function that autograd can differentiate, called on float64.
-        q: Variance of the argument, positive.
-
-    Returns:
-        The expectations, to about 1e-11.
-    """
-    z, weights = _half_range()
-    x = (math.sqrt(q) * torch.cat([-z.flip(0), z])).requires_grad_()
-    weights = torch.cat([weights.flip(0), weights])
-    with torch.enable_grad():
-        y = phi(x)
-        (slope,) = torch.autograd.grad(y.sum(), x)
-    x, y = x.detach(), y.detach()
-    return Moments(*(float(weights @ f) for f in (y**2, slope**2, y * slope * x / q)))
 
 
 def critical_point(phi: Elementwise, q: float = 1.0) -> Criticality:
@@ -134,7 +97,7 @@ def _slope_at_zero(phi: Elementwise) -> float:
 
 def _point_at(phi: Elementwise, q: float) -> Criticality:
     """The point with chi = 1 at this q, and as near to q' = q as sigma_b^2 >= 0 allows."""
-    square, slope, growth = moments(phi, q)
+    square, slope, growth, *_ = moments(phi, q)
     if slope == 0:
         return Criticality(1.0, 0.0, q, departure=math.inf)
     bias_variance = q - square / slope
@@ -157,3 +120,86 @@ def second_moments(phi: Elementwise, point: Criticality, q: float, depth: int) -
     for _ in range(depth):
         trajectory.append(point.weight_variance * moments(phi, trajectory[-1]).square + point.bias_variance)
     return torch.tensor(trajectory, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class MeanFieldLayer:
+    """An affine layer and the activation behind it, as mean field theory sees them.
+
+    Attributes:
+        weight_variance: sigma_w^2 = fan_in * Var W, as measured or nominal.
+        bias_variance: sigma_b^2, mean square of the biases.
+        activation: phi, applied to this layer's pre-activation; the identity for the last layer.
+        fan_in: Terms in the sum that makes one pre-activation.
+    """
+
+    weight_variance: float
+    bias_variance: float
+    activation: Elementwise
+    fan_in: int
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What becomes of signal and gradient along the layers; one entry a layer, `chi` one fewer.
+
+    Attributes:
+        q: Second moment of each layer's pre-activations z.
+        chi: chi[l] = sigma_w^2 of layer l + 1 times E[phi_l'(sqrt(q_l) z)^2], the factor by which |dL/dz|^2, summed over
+            units, grows from layer l + 1 to layer l.
+        gradient_decades: log10(|dL/dz_l|^2 / |dL/dz_last|^2), averaged over networks of this width: the sum of log10 chi from
+            l on, less what fluctuations take from the mean of a logarithm (5/2 nats a layer and unit of width for ReLU). -inf
+            where no gradient arrives.
+        band: Standard deviation of the same from network to network, decades; grows as sqrt(depth / width).
+    """
+
+    q: tuple[float, ...]
+    chi: tuple[float, ...]
+    gradient_decades: tuple[float, ...]
+    band: tuple[float, ...]
+
+
+def propagate(layers: Sequence[MeanFieldLayer], input_square: float) -> Trajectory:
+    """Follow the second moment forward and the mean square gradient back, with what finite width adds to both.
+
+    Args:
+        layers: From input to output.
+        input_square: Mean square of the entries of the input.
+
+    Returns:
+        The trajectory.
+
+    Raises:
+        InvalidOption: No layers, or a variance or `input_square` that is negative or not finite, or a fan-in below 1.
+
+    Source:
+        Schoenholz, Gilmer, Ganguli, Sohl-Dickstein 2017, Deep information propagation, for q and chi; Hanin 2018, Which neural
+        net architectures give rise to exploding and vanishing gradients, for the growth of the variance as depth over width.
+    """
+    _check(layers, input_square)
+    q = layers[0].weight_variance * input_square + layers[0].bias_variance
+    qs, chis, noises = [q], [], []
+    known: dict[int, Activation] = {}
+    for layer, after in itertools.pairwise(layers):
+        if id(layer.activation) not in known:
+            known[id(layer.activation)] = Activation(layer.activation)
+        found = moments_of(known[id(layer.activation)], q)
+        noises.append(Noise.of(found, q, after.weight_variance, after.bias_variance, after.fan_in))
+        q = after.weight_variance * found.square + after.bias_variance
+        qs.append(q)
+        chis.append(after.weight_variance * found.slope)
+    means, variances = log_mean_and_variance(noises)
+    logs = [math.log(chi) if chi > 0 else -math.inf for chi in chis]
+    decades = [math.fsum([*logs[at:], *means[at:]]) / math.log(10) for at in range(len(layers))]
+    return Trajectory(tuple(qs), tuple(chis), tuple(decades), tuple(math.sqrt(v) / math.log(10) for v in variances))
+
+
+def _check(layers: Sequence[MeanFieldLayer], input_square: float) -> None:
+    if not layers:
+        raise InvalidOption("got no layers; expected at least one; pass the affine layers from input to output")
+    numbers = [input_square, *(number for layer in layers for number in (layer.weight_variance, layer.bias_variance))]
+    wrong = [number for number in numbers if not (math.isfinite(number) and number >= 0)]
+    if wrong:
+        raise InvalidOption(f"got a mean square of {wrong[0]}; expected a finite number >= 0; look for NaN in the weights")
+    if any(layer.fan_in < 1 for layer in layers):
+        raise InvalidOption("got a layer with a fan-in below 1; expected at least one input; leave that layer out")

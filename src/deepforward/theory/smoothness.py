@@ -206,6 +206,27 @@ def descent_iterations(L0: float, L1: float, M: float, gap: float, epsilon: floa
     return 4 * (M * L1 + L0) * gap / epsilon**2
 
 
+def largest_stable_rate(smoothness: float, momentum: float = 0.0, *, nesterov: bool = False) -> float:
+    """The rate from which on gradient descent diverges on a quadratic of this curvature: 2 / L without momentum.
+
+    With momentum m it is 2 (1 + m) / L, and with Nesterov's 2 (1 + m) / ((1 + 2 m) L).
+
+    Args:
+        smoothness: L, the largest curvature met.
+        momentum: m in [0, 1), as torch.optim.SGD takes it.
+        nesterov: Whether the momentum is Nesterov's.
+
+    Raises:
+        InvalidOption: `smoothness` is not a positive number, or `momentum` is outside [0, 1).
+
+    Source: Polyak 1964, Some methods of speeding up the convergence of iteration methods; O'Donoghue and Candes 2015.
+    """
+    _check_positive("smoothness", smoothness)
+    if not 0 <= momentum < 1:
+        raise InvalidOption(f"got momentum = {momentum}; expected a number in [0, 1); choose another momentum")
+    return 2 * (1 + momentum) / (smoothness * (1 + 2 * momentum if nesterov else 1))
+
+
 def _descend(parameters: Iterable[Tensor], step_size: Tensor) -> None:
     by_device: defaultdict[torch.device, list[tuple[Tensor, Tensor]]] = defaultdict(list)
     for parameter in parameters:

@@ -52,7 +52,7 @@ def exploding(evidence: Evidence) -> list[Finding]:
             rule="exploding",
             layer=flow.origin,
             severity=_severity(flow, evidence),
-            cause=f"{_change('grows', flow)}: no step fits both the first and the last layers",
+            cause=f"{_change('grows', flow)}: no step fits both the first and the last layers{_overflow(evidence)}",
             evidence=_numbers(flow),
             source="Bengio, Simard, Frasconi 1994; Pennington, Schoenholz, Ganguli 2018; Yang et al. 2019",
             prescriptions=("residual-connections", "gradient-clipping")
@@ -68,6 +68,11 @@ def _change(verb: str, flow: Flow) -> str:
         speed = f"{10 ** abs(flow.rate):.3g} times per layer"
         return f"the gradient {verb} {speed} on its way from the output to the input, {decades} over {len(flow.layers)} layers"
     return f"the gradient {verb} by {decades} on its way from the output to the input, most of it from {flow.origin} on"
+
+
+def _overflow(evidence: Evidence) -> str:
+    origins = evidence.readings.origins if evidence.readings is not None else ()
+    return f", and NaN or infinity arose at step {origins[0]['step']}, first in {origins[0]['layer']}" if origins else ""
 
 
 def _severity(flow: Flow, evidence: Evidence) -> float:

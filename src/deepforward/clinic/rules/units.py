@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from deepforward.clinic.finding import Evidence, Finding
-from deepforward.clinic.rules.progress import thriving, unscaled
+from deepforward.clinic.rules.progress import thriving
 from deepforward.instruments.readings import Readings
 
 #: A gradient far above the smallest float32: below it, one that is exactly zero may have shrunk to that.
@@ -17,7 +17,9 @@ MOST = 0.9
 
 
 def dead_units(evidence: Evidence) -> list[Finding]:
-    """Nearly all units of some layer give zero for every example, or let no gradient pass at all, late in training.
+    """Nearly all units of some layer give zero for every example, or let no gradient pass at all, from the first step on.
+
+    Units that die later were driven there by steps too long, which `long_steps` says.
 
     Source: Maas, Hannun, Ng 2013; Glorot, Bordes, Bengio 2011.
     """
@@ -34,7 +36,7 @@ def dead_units(evidence: Evidence) -> list[Finding]:
 
 
 def saturation(evidence: Evidence) -> list[Finding]:
-    """Nearly all activations of some layer sit on the flat ends of a squashing function, late in training.
+    """Nearly all activations of some layer sit on the flat ends of a squashing function, from the first step to the last.
 
     Source: Glorot and Bengio 2010; LeCun, Bottou, Orr, Müller 1998, Efficient backprop.
     """
@@ -54,13 +56,11 @@ def _flat_units(
     readings = evidence.readings
     if readings is None or not readings.steps or statistic not in readings.values or thriving(evidence):
         return []
-    share = _late_median(readings, statistic)
-    ill = np.flatnonzero(share > MOST)
+    first, share = share_of_layers(evidence, statistic)
+    ill = np.flatnonzero((first > MOST) & (share > MOST))
     if not len(ill):
         return []
     worst = ill[0]  # in the order of the forward pass: what comes after inherits
-    if unscaled(evidence):
-        prescriptions = ("standardise-data", *prescriptions)
     progress = evidence.progress
     return [
         Finding(
@@ -82,8 +82,9 @@ def _cut_off(evidence: Evidence, source: str, prescriptions: tuple[str, ...]) ->
     if readings is None or not readings.steps or "gradient_rms" not in readings.values or thriving(evidence):
         return []
     gradient = _late_median(readings, "gradient_rms")
+    first = readings.values["gradient_rms"][0]
     reached = np.flatnonzero(np.isfinite(gradient))
-    without = int(np.cumprod(gradient[reached] == 0).sum())
+    without = int(np.cumprod((gradient[reached] == 0) & (first[reached] == 0)).sum())
     if not 0 < without < len(reached) or gradient[reached[without]] < ALIVE:
         return []
     if "saturated_share" in readings.values and np.isfinite(readings.values["saturated_share"][:, reached[without]]).any():
@@ -101,6 +102,14 @@ def _cut_off(evidence: Evidence, source: str, prescriptions: tuple[str, ...]) ->
             prescriptions=prescriptions,
         )
     ]
+
+
+def share_of_layers(evidence: Evidence, statistic: str) -> tuple[np.ndarray, np.ndarray]:
+    """A share of each layer at the first sampled step and late in training (see `_late_median`); NaN where there is none."""
+    readings = evidence.readings
+    if readings is None or not readings.steps or statistic not in readings.values:
+        return np.empty(0), np.empty(0)
+    return readings.values[statistic][0], _late_median(readings, statistic)
 
 
 def _late_median(readings: Readings, statistic: str) -> np.ndarray:

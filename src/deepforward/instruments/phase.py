@@ -1,0 +1,287 @@
+"""Whether a network is in order, at the edge, or in chaos: its gradient layer by layer, measured against theory."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from deepforward.errors import DeepforwardError, InvalidModel
+from deepforward.instruments.examination import Examination
+from deepforward.instruments.model_call import ModelCall, call_of, first_batch
+from deepforward.instruments.phase_pass import Place, double_twin, places_of
+from deepforward.instruments.phase_prediction import Prediction, predictions, sigmas_of
+from deepforward.instruments.wrappers import unwrapped
+from deepforward.layers.activations import ACTIVATIONS
+from deepforward.layers.wiring import trace
+from deepforward.theory.mean_field import Criticality, Elementwise, critical_point
+from deepforward.theory.phase import phase
+
+#: Layers in which a network can be trained, in units of the depth scale (Schoenholz et al. 2017, section 5).
+_TRAINABLE = 6.0
+
+
+@dataclass(frozen=True)
+class LayerPhase:
+    """One place that all of the gradient passes, and what becomes of the gradient from the next place to it.
+
+    Attributes:
+        key: `name#call` of the affine layer, or of the block, whose output z it is.
+        source: Where the prediction for the stretch to the next place comes from: `mean field`, where an affine layer, an
+            activation and an affine layer follow each other; `measured`, by one random vector sent back through the stretch;
+            `end` at the last place.
+        activation: Name of the activation that follows, where it is one of deepforward's and `source` is `mean field`.
+        sigma_w: sqrt(fan_in * mean square weight) of the affine layer, fan_in counting the kernel; None for a block.
+        sigma_b: sqrt(mean square bias); None for a block.
+        width: Numbers in one example of z.
+        q: Mean square of z.
+        q_predicted: The same by mean field; None where it does not apply.
+        chi: Factor by which |dL/dz|^2 should grow from the next place to this: by mean field, or of the random vector.
+        growth: Factor by which it does grow; None if no gradient arrives.
+        predicted_decades: log10(|dL/dz|^2 / |dL/dz_last|^2) as predicted, from here to the last place.
+        measured_decades: The same as measured; None if no gradient arrives.
+        band: Standard deviation of the predicted decades from network to network, from width and depth; 0 where measured.
+    """
+
+    key: str
+    source: Literal["mean field", "measured", "end"]
+    activation: str | None
+    sigma_w: float | None
+    sigma_b: float | None
+    width: int
+    q: float
+    q_predicted: float | None
+    chi: float | None
+    growth: float | None
+    predicted_decades: float
+    measured_decades: float | None
+    band: float
+
+
+@dataclass(frozen=True)
+class PhaseReading:
+    """Phase of a network.
+
+    Attributes:
+        layers: Places in the order of the forward pass.
+        source: `mean field` if at least half of the stretches are predicted by it, else `measured`; what the next ten rest on.
+        phase: `ordered` (gradients vanish), `critical` or `chaotic` (they explode); None for a network of one place.
+        chi: Factor by which |dL/dz|^2 grows a layer, backwards: by mean field where the signal has settled, or as measured on
+            average by random vectors; None for one place.
+        depth_scale: 1 / |log chi|, layers in which it changes by e; None at criticality.
+        trainable_depth: 6 depth scales, about as deep as such a network can be trained, or `critical`: any depth.
+        activation: Name of the activation that follows most of the affine layers, if it is one of deepforward's.
+        sigma_w, sigma_b: Root mean square over the stretches that mean field predicts: the network's position in the phase
+            picture; None if there are none.
+        critical_sigma_w, critical_sigma_b: Where a network of this activation is critical; None likewise.
+        growth: Factor by which |dL/dz|^2 grows a layer, as measured from the last place to the first; None if nothing arrives.
+        predicted_decades, measured_decades, band: Those of the first place.
+        depth_to_width: Sum of 1 / width over the places but the last: how strongly single networks depart from the prediction.
+        doubled: Whether the gradient was taken in float64, having fallen below the range of the model's own numbers.
+    """
+
+    layers: tuple[LayerPhase, ...]
+    source: Literal["mean field", "measured"]
+    phase: Literal["ordered", "critical", "chaotic"] | None
+    chi: float | None
+    depth_scale: float | None
+    trainable_depth: float | Literal["critical"] | None
+    activation: str | None
+    sigma_w: float | None
+    sigma_b: float | None
+    critical_sigma_w: float | None
+    critical_sigma_b: float | None
+    growth: float | None
+    predicted_decades: float
+    measured_decades: float | None
+    band: float
+    depth_to_width: float
+    doubled: bool
+
+
+class Phase(Examination[PhaseReading]):
+    """The gradient's growth from layer to layer, measured against mean field theory along the layers of the very network.
+
+    Variances are read off the weights of each layer, the activation is taken as found, and the second moment follows the layers
+    from that of the data, not from a fixed point. Where no affine layer, activation and affine layer follow each other
+    (normalisation, residual blocks, attention, dropout in training mode) a random vector is sent back instead.
+
+    Theory is for independent weights, as at initialisation; how far training leads away from it shows in the difference.
+
+    Args:
+        seed: Fixes the random vectors.
+
+    Source:
+        Schoenholz, Gilmer, Ganguli, Sohl-Dickstein 2017, Deep information propagation.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> PhaseReading:
+        """Measure on the first batch.
+
+        Raises:
+            InvalidModel: There is no place that all of the gradient passes, or an operation cannot be differentiated in parts.
+        """
+        model, batch = unwrapped(model), first_batch(batches)
+        activations = _activations(model, call_of(model, batch, loss))
+
+        def places(of: nn.Module) -> list[Place]:
+            rng = torch.Generator().manual_seed(self.seed)
+            return places_of(of, lambda m: loss(m, batch), lambda a, b: _function(a, b, activations) is None, rng)
+
+        found, doubled = places(model), False
+        if not found:
+            raise InvalidModel(f"{type(model).__name__} has no affine layer or block that all of the gradient passes")
+        if any(place.underflows for place in found):
+            try:
+                found, doubled = places(double_twin(model)), True
+            except Exception:
+                doubled = False  # the model insists on 32 bits; what they hold was measured
+        return _reading(found, [_function(a, b, activations) for a, b in itertools.pairwise(found)], doubled)
+
+
+def _activations(model: nn.Module, called: ModelCall) -> Mapping[str, Elementwise]:
+    """The activation behind each affine layer that is called once, in a model that takes one tensor."""
+    found = called.inputs()
+    if found is None or len(called.args) != 1 or called.kwargs or called.args[0] is not found[1]:
+        return {}
+    try:
+        hidden = trace(model, found[1]).hidden if found[1].is_floating_point() else ()
+    except DeepforwardError:
+        return {}
+    return {layer.name: layer.activation for layer in hidden if layer.calls == 1}
+
+
+def _function(here: Place, there: Place, activations: Mapping[str, Elementwise]) -> Elementwise | None:
+    """The activation that alone leads from one affine layer to the next; None if there is more in between."""
+    name, _, call = here.key.rpartition("#")
+    phi = activations.get(name)
+    if phi is None or call != "0" or there.given is None or not isinstance(getattr(there.module, "weight", None), Tensor):
+        return None
+    ours, theirs = phi(here.output.cpu().double()).flatten(), there.given.cpu().double().flatten()
+    tolerance = math.sqrt(torch.finfo(here.output.dtype).eps)
+    same = ours.shape == theirs.shape and bool((ours - theirs).norm() <= tolerance * theirs.norm())
+    return phi if same else None
+
+
+def _reading(places: Sequence[Place], functions: Sequence[Elementwise | None], doubled: bool) -> PhaseReading:
+    predicted = predictions(places, functions)
+    sigmas = [sigmas_of(place) for place in places]
+    above = [*places[1:], None]
+    layers = tuple(
+        LayerPhase(
+            key=place.key,
+            source=step.source,
+            activation=_name(step.function),
+            sigma_w=math.sqrt(sigma.weight) if sigma else None,
+            sigma_b=math.sqrt(sigma.bias) if sigma else None,
+            width=place.width,
+            q=place.square,
+            q_predicted=step.q,
+            chi=step.chi,
+            growth=None if after is None else _growth(place, after),
+            predicted_decades=step.decades,
+            measured_decades=_decades(place, places[-1]),
+            band=step.band,
+        )
+        for place, after, step, sigma in zip(places, above, predicted, sigmas, strict=True)
+    )
+    depth = len(layers) - 1
+    measured = layers[0].measured_decades
+    settled = _settled(places, predicted)
+    chi, tolerance = (settled.chi, settled.tolerance) if settled else _average_gain(layers)
+    kind = _kind(chi, max(tolerance, 1 / (_TRAINABLE * depth))) if depth else None
+    scale = None if chi is None or kind in (None, "critical") else 1 / abs(math.log(chi)) if chi > 0 else 0.0
+    return PhaseReading(
+        layers=layers,
+        source="mean field" if settled else "measured",
+        phase=kind,
+        chi=chi,
+        depth_scale=scale,
+        trainable_depth="critical" if kind == "critical" else None if scale is None else _TRAINABLE * scale,
+        activation=settled.activation if settled else None,
+        sigma_w=math.sqrt(settled.weight_variance) if settled else None,
+        sigma_b=math.sqrt(settled.bias_variance) if settled else None,
+        critical_sigma_w=math.sqrt(settled.critical.weight_variance) if settled else None,
+        critical_sigma_b=math.sqrt(settled.critical.bias_variance) if settled else None,
+        growth=10 ** (measured / depth) if depth and measured is not None else None,
+        predicted_decades=layers[0].predicted_decades,
+        measured_decades=measured,
+        band=layers[0].band,
+        depth_to_width=sum(1 / layer.width for layer in layers[:-1]),
+        doubled=doubled,
+    )
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """What mean field theory says of the network, were it to go on for ever with the same variances."""
+
+    chi: float
+    tolerance: float
+    activation: str | None
+    weight_variance: float
+    bias_variance: float
+    critical: Criticality
+
+
+def _settled(places: Sequence[Place], predicted: Sequence[Prediction]) -> _Settled | None:
+    """None where mean field predicts fewer than half of the stretches."""
+    steps = [at for at, step in enumerate(predicted) if step.function is not None]
+    if not steps or 2 * len(steps) < len(places) - 1:
+        return None
+    names = [_name(predicted[at].function) for at in steps]
+    usual = Counter(names).most_common(1)[0][0]
+    function = predicted[steps[names.index(usual)]].function
+    found = [(sigma, places[at].square) for at in steps if (sigma := sigmas_of(places[at + 1]))]
+    if function is None or not found:
+        return None
+    weight = sum(sigma.weight for sigma, _ in found) / len(found)
+    bias = sum(sigma.bias for sigma, _ in found) / len(found)
+    point = phase(function, weight, bias, start=min(max(found[-1][1], 1e-6), 1e6))
+    numbers = sum(places[at + 1].module.weight.numel() for at in steps)
+    return _Settled(point.chi, 3 * math.sqrt(2 / numbers), usual, weight, bias, critical_point(function))
+
+
+def _average_gain(layers: Sequence[LayerPhase]) -> tuple[float | None, float]:
+    """Geometric mean of the growth a layer, and three times its standard deviation, from width, over networks."""
+    depth = len(layers) - 1
+    if not depth:
+        return None, 0.0
+    scatter = math.sqrt(5 * sum(1 / layer.width for layer in layers[:-1])) / depth
+    return 10 ** (layers[0].predicted_decades / depth), 3 * scatter
+
+
+def _kind(chi: float | None, tolerance: float) -> Literal["ordered", "critical", "chaotic"] | None:
+    if chi is None:
+        return None
+    return "critical" if abs(chi - 1) < tolerance else "ordered" if chi < 1 else "chaotic"
+
+
+def _decades(place: Place, last: Place) -> float | None:
+    if not (place.gradient > 0 and last.gradient > 0 and math.isfinite(place.gradient * last.gradient)):
+        return None
+    return 2 * (math.log10(place.gradient) - math.log10(last.gradient))
+
+
+def _growth(place: Place, after: Place) -> float | None:
+    decades = _decades(place, after)
+    return None if decades is None else 10**decades
+
+
+def _name(phi: Elementwise | None) -> str | None:
+    """Name of an activation in the catalogue of activations, by its values."""
+    if phi is None:
+        return None
+    grid = torch.linspace(-4, 4, 65, dtype=torch.float64)
+    values = phi(grid)
+    known = (name for name, make in ACTIVATIONS.items() if torch.allclose(make().double()(grid), values, atol=1e-12))
+    return next(known, None)
