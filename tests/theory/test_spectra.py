@@ -12,7 +12,7 @@ from deepforward.theory.spectra import bernoulli_class, gaussian_linear, jacobia
 
 def eigenvalues(phi, q, depth, weight_variance, width, orthogonal, rng):
     """Of J J^T for one network, pre-activations kept at second moment q by a bias."""
-    h = torch.randn(width, generator=rng, dtype=torch.float64)
+    h = torch.randn(width, generator=rng, dtype=torch.float64) * math.sqrt(q / weight_variance)
     jacobian = torch.eye(width, dtype=torch.float64)
     for _ in range(depth):
         matrix = torch.randn(width, width, generator=rng, dtype=torch.float64) / math.sqrt(width)
@@ -37,8 +37,8 @@ def test_gaussian_linear_has_the_closed_forms_and_is_what_is_drawn(depth):
     same = jacobian_spectrum(lambda x: x, 1.0, depth, 1.0, orthogonal=False)
     assert (same.mean, same.variance, same.edge) == pytest.approx((1, depth, edge))
     drawn = eigenvalues(lambda x: x, 0.5, depth, 1.0, 200, False, torch.Generator().manual_seed(depth))
-    # width 200: the largest strays below the edge by N^(-2/3) = 3 percent, times a few
-    assert drawn.max() == pytest.approx(edge, rel=0.1)
+    # width 200: the largest strays by N^(-2/3) = 3 percent, times a factor that grows with depth
+    assert drawn.max() == pytest.approx(edge, rel=0.2)
 
 
 def test_density_of_one_gaussian_matrix_is_marchenko_pastur():

@@ -114,16 +114,16 @@ def test_finite_width_moves_mean_and_spread_as_predicted(name, width):
     assert float(measured.std()) == pytest.approx(found.band[0], rel=0.25)
 
 
-@pytest.mark.parametrize("make", [nn.Tanh, nn.ReLU, nn.GELU, nn.SELU])
-def test_untouched_networks_lose_the_decades_that_are_predicted(make):
-    # width 256 and depth 50 as they come from PyTorch; ten networks, whose mean has a band of 0.09 to 0.13 decades
+@pytest.mark.parametrize(("make", "count"), [(nn.Tanh, 6), (nn.ReLU, 20), (nn.GELU, 6), (nn.SELU, 6)])
+def test_untouched_networks_lose_the_decades_that_are_predicted(make, count):
+    # width 256 and depth 50 as they come from PyTorch; the mean of so many has a band of 0.1 decades, one of 0.27 (ReLU 0.42)
     width, measured, predicted = 256, [], []
-    for seed in range(10):
+    for seed in range(count):
         rng = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             linears = [nn.Linear(width, width) for _ in range(50)]
-        inputs, phi = torch.randn(4, width, generator=rng), make()
+        inputs, phi = torch.randn(1, width, generator=rng), make()
         pre = [linears[0](inputs)]
         for linear in linears[1:]:
             pre.append(linear(phi(pre[-1])))

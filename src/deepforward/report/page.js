@@ -28,6 +28,7 @@
     text: { color: "var(--ink)", font },
     line: { strokeWidth: 2 },
     style: {
+      ink: { color: "var(--ink)" },
       "on-ink": { color: "var(--paper)" },
     },
     axis: { ...text, domainColor: "var(--rule)", tickColor: "var(--rule)", gridColor: "var(--rule)", gridOpacity: 0.7, labelOverlap: "greedy", labelSeparation: 6, titlePadding: 8 },

@@ -147,10 +147,11 @@ class Trajectory:
         q: Second moment of each layer's pre-activations z.
         chi: chi[l] = sigma_w^2 of layer l + 1 times E[phi_l'(sqrt(q_l) z)^2], the factor by which |dL/dz|^2, summed over
             units, grows from layer l + 1 to layer l.
-        gradient_decades: log10(|dL/dz_l|^2 / |dL/dz_last|^2), averaged over networks of this width: the sum of log10 chi from
-            l on, less what fluctuations take from the mean of a logarithm (5/2 nats a layer and unit of width for ReLU). -inf
-            where no gradient arrives.
-        band: Standard deviation of the same from network to network, decades; grows as sqrt(depth / width).
+        gradient_decades: log10(|dL/dz_l|^2 / |dL/dz_last|^2), of one example, averaged over networks of this width: the
+            sum of log10 chi from l on, less what fluctuations take from the mean of a logarithm (ReLU: 5/(2 N) nats a layer).
+            -inf where no gradient arrives.
+        band: Standard deviation of the same from network to network, decades; grows as sqrt(depth/width). Averaged over
+            examples whose gradients differ it is less.
     """
 
     q: tuple[float, ...]

@@ -26,7 +26,11 @@ from deepforward.theory.quadrature import Activation, Elementwise, Moments, mome
 CRITICAL = 1e-3
 
 #: Second moments between which a fixed point is looked for; beyond, it counts as 0 or as infinite.
-_LOWEST, _HIGHEST, _STEPS = 1e-9, 1e9, 361
+_LOWEST, _HIGHEST = 1e-9, 1e9
+
+#: Between them, densely where activations bend, and 1 in the middle.
+_DENSE = np.geomspace(1e-3, 1e3, 181)
+_GRID = np.concatenate([np.geomspace(_LOWEST, 1e-3, 25)[:-1], _DENSE, np.geomspace(1e3, _HIGHEST, 25)[1:]])
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,8 @@ class _Moments(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def _moments_over_q(activation: Activation) -> _Moments:
-    q = np.geomspace(_LOWEST, _HIGHEST, _STEPS)
-    found = [moments_of(activation, float(value)) for value in q]
-    return _Moments(q, np.array([m.square for m in found]), np.array([m.slope for m in found]))
+    found = [moments_of(activation, float(value)) for value in _GRID]
+    return _Moments(_GRID, np.array([m.square for m in found]), np.array([m.slope for m in found]))
 
 
 def fixed_point(phi: Elementwise, weight_variance: float, bias_variance: float, start: float = 1.0) -> float:
@@ -226,12 +229,12 @@ def phase_grid(phi: Elementwise, sigma_w: Sequence[float], sigma_b: Sequence[flo
     table = _moments_over_q(Activation(phi))
     weight, bias = np.asarray(sigma_w, np.float64) ** 2, np.asarray(sigma_b, np.float64) ** 2
     excess = (weight[None, :, None] * table.square + bias[:, None, None]) / table.q - 1
-    middle = _STEPS // 2
+    middle = len(_GRID) // 2
     grows = excess[..., middle] > 1e-10
     stays = np.abs(excess[..., middle]) <= 1e-10
     place = np.where(grows, _next_zero(excess[..., middle:]) + middle, middle - _next_zero(-excess[..., middle::-1]))
     place = np.where(stays, middle, place)
-    return weight[None, :] * np.interp(place, np.arange(_STEPS), table.slope)
+    return weight[None, :] * np.interp(place, np.arange(len(_GRID)), table.slope)
 
 
 def _next_zero(excess: np.ndarray) -> np.ndarray:

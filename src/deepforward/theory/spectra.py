@@ -95,8 +95,7 @@ def gaussian_linear(depth: int, weight_variance: float = 1.0) -> Spectrum:
     Raises:
         InvalidOption: `depth` is below 1 or `weight_variance` not positive.
     """
-    _check("depth", depth, depth >= 1)
-    _check("weight_variance", weight_variance, weight_variance > 0)
+    _check(depth=depth, weight_variance=weight_variance)
     return _from_s(lambda z: -depth * (np.log(weight_variance) + np.log(1 + z)), weight_variance**depth, depth)
 
 
@@ -111,7 +110,7 @@ def bernoulli_class(variance: float) -> Spectrum:
     Raises:
         InvalidOption: `variance` is not positive.
     """
-    _check("variance", variance, variance > 0)
+    _check(variance=variance)
     return _from_s(lambda z: -variance * z / (1 + z), 1.0, variance)
 
 
@@ -124,7 +123,7 @@ def smooth_class(variance: float) -> Spectrum:
     Raises:
         InvalidOption: `variance` is not positive.
     """
-    _check("variance", variance, variance > 0)
+    _check(variance=variance)
     return _from_s(lambda z: -variance * z, 1.0, variance)
 
 
@@ -143,12 +142,10 @@ def jacobian_spectrum(phi: Elementwise, q: float, depth: int, weight_variance: f
     Raises:
         InvalidOption: A number is out of range, or phi' = 0 everywhere.
     """
-    _check("q", q, q > 0)
-    _check("depth", depth, depth >= 1)
-    _check("weight_variance", weight_variance, weight_variance > 0)
+    _check(q=q, depth=depth, weight_variance=weight_variance)
     squares, weights = _slope_squares(phi, q)
     first, second = float(weights @ squares), float(weights @ squares**2)
-    _check("E[phi'^2]", first, first > 0)
+    _check(**{"E[phi'^2]": first})
     chi, largest = weight_variance * first, float(squares.max())
 
     def curve(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -180,6 +177,8 @@ def _slope_squares(phi: Elementwise, q: float) -> tuple[np.ndarray, np.ndarray]:
     return values, shares / shares.sum()
 
 
-def _check(name: str, value: float, fits: bool) -> None:
-    if not (math.isfinite(value) and fits):
-        raise InvalidOption(f"got {name} = {value}; expected a positive finite number; choose another {name}")
+def _check(**numbers: float) -> None:
+    for name, value in numbers.items():
+        least = 1 if name == "depth" else 0
+        if not (math.isfinite(value) and value > 0 and value >= least):
+            raise InvalidOption(f"got {name} = {value}; expected a positive finite number; choose another {name}")

@@ -5,6 +5,7 @@ from deepforward.report.figures.comparison import paired_trials
 from deepforward.report.figures.curves import History, by_epoch, lines, quantities, training_curves
 from deepforward.report.figures.depth import depth_profile, heat_map
 from deepforward.report.figures.distribution import histogram, histograms, scatter
+from deepforward.report.figures.phase import phase_picture
 
 __all__ = [
     "History",
@@ -16,6 +17,7 @@ __all__ = [
     "histograms",
     "lines",
     "paired_trials",
+    "phase_picture",
     "quantities",
     "scatter",
     "training_curves",
