@@ -34,8 +34,9 @@ def test_every_prescription_is_listed_here():
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_prescription_changes_its_own_field_only_and_not_twice(name, digits):
-    before = RECIPE.complete()
-    after = prescribe([name], RECIPE, Evidence(), digits)
+    recipe = RECIPE.replace(learning_rate=1.0) if name == "gradient-clipping" else RECIPE  # where some clipping is needed
+    before = recipe.complete()
+    after = prescribe([name], recipe, Evidence(), digits)
     (field,) = {f.name for f in fields(Recipe) if getattr(before, f.name) != getattr(after, f.name)}
     ((expected, value),) = CHANGES[name].items()
     assert field == expected
@@ -56,8 +57,13 @@ def test_a_network_of_squashing_units_gets_leaky_rectifiers(digits):
 
 def test_clipping_that_would_never_act_is_not_prescribed(digits):
     calm = Evidence(history=[{"gradient_norm/max": 1e-9}])
-    with pytest.raises(NoEffect, match="no clipping is needed"):
-        prescribe(["gradient-clipping"], RECIPE, calm, digits)
+    with pytest.raises(NoEffect, match="no gradient exceeded 1e-09"):
+        prescribe(["gradient-clipping"], RECIPE.replace(learning_rate=1.0), calm, digits)
+
+
+def test_clipping_is_not_prescribed_where_every_step_is_stable(digits):
+    with pytest.raises(NoEffect, match="every step of a walk from the start is stable; no clipping is needed"):
+        prescribe(["gradient-clipping"], RECIPE, Evidence(), digits)
 
 
 def test_clipping_is_measured_for_plain_gradient_descent_only(digits):
