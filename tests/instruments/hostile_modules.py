@@ -344,6 +344,26 @@ class ResNet(nn.Module):
         return self.fc(self.global_pool(self.layers(self.act1(self.bn1(self.conv1(x))))).flatten(1))
 
 
+class Buffers(nn.Module):
+    """Complex, integer and boolean buffers, one of which counts calls."""
+
+    turn: Tensor
+    calls: Tensor
+    mask: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.register_buffer("turn", torch.polar(torch.ones(4), torch.arange(4.0)))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mask", torch.arange(8) != 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        turned = torch.view_as_real(torch.view_as_complex(self.first(x).unflatten(1, (4, 2))) * self.turn).flatten(1)
+        return self.head(torch.tanh(turned) * self.mask)
+
+
 @contextmanager
 def mixed_precision() -> Iterator[None]:
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -403,4 +423,5 @@ PATIENTS = {
     "weight and spectral norm": Patient(normed),
     "vision transformer": Patient(VisionTransformer, (12, 1, 8, 8)),
     "residual network": Patient(ResNet, (12, 1, 8, 8)),
+    "complex and integer buffers": Patient(Buffers),
 }

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import gc
 import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
 from hostile_modules import PATIENTS, Patient
 from torch import Tensor, nn
 
-from deepforward.instruments import GradientFlow, Instrument, Probe, examine, locate_nonfinite
+from deepforward import catalogue
+from deepforward.errors import InvalidModel
+from deepforward.instruments import Examination, GradientFlow, Instrument, Probe, examine, locate_nonfinite
 
 STEPS = 5
 
@@ -56,15 +62,15 @@ def test_same_bits_with_and_without_the_probe(name: str, watch: str) -> None:
     assert hooks(model) == 0
 
 
-@pytest.mark.parametrize("name", PATIENTS)
-def test_own_passes_leave_the_model_as_found(name: str) -> None:
-    patient, model = PATIENTS[name], PATIENTS[name].model()
+@contextmanager
+def left_as_it_was(patient: Patient) -> Iterator[nn.Module]:
+    """A model with gradients and mixed modes; afterwards all of it is checked."""
+    model = patient.model()
     patient.loss(model, patient.batch()).backward()
     next(model.modules()).training = False  # modes need not agree
     gradients = [p.grad for p in model.parameters()]
     before = copy.deepcopy((model.state_dict(), gradients, [m.training for m in model.modules()], torch.get_rng_state()))
-    examine(model, [patient.batch(1), patient.batch(2)], lambda m, batch: patient.loss(m.train(), batch))
-    assert locate_nonfinite(model, lambda: patient.loss(model.train(), patient.batch())) is None
+    yield model
     state, values, modes, rng = before
     assert all(torch.equal(a, b) for a, b in zip(state.values(), model.state_dict().values(), strict=True))
     assert all(p.grad is g for p, g in zip(model.parameters(), gradients, strict=True))
@@ -72,6 +78,30 @@ def test_own_passes_leave_the_model_as_found(name: str) -> None:
     assert [m.training for m in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), rng)
     assert hooks(model) == 0
+    assert all(p.requires_grad == q.requires_grad for p, q in pairs(model, patient.model()))
+
+
+@pytest.mark.parametrize("name", PATIENTS)
+def test_own_passes_leave_the_model_as_found(name: str) -> None:
+    patient = PATIENTS[name]
+    with left_as_it_was(patient) as model:
+        examine(model, [patient.batch(1), patient.batch(2)], lambda m, batch: patient.loss(m.train(), batch))
+        assert locate_nonfinite(model, lambda: patient.loss(model.train(), patient.batch())) is None
+
+
+@pytest.mark.parametrize("examination", [card.name for card in catalogue.cards("instruments") if "examination" in card.details])
+@pytest.mark.parametrize("name", PATIENTS)
+def test_an_examination_leaves_the_model_as_found(name: str, examination: str) -> None:
+    patient, instrument = PATIENTS[name], catalogue.load("instruments", examination)()
+    assert isinstance(instrument, Examination)
+    with left_as_it_was(patient) as model:
+        batches = [patient.batch(1), patient.batch(2)]
+        try:
+            measured = instrument.measure(model, batches, lambda m, batch: patient.loss(m.train(), batch))
+        except InvalidModel as refusal:
+            assert "\n" not in str(refusal)
+        else:
+            json.dumps(dataclasses.asdict(measured))  # plain values
 
 
 def live_tensors() -> int:

@@ -9,10 +9,14 @@ from deepforward.instruments.examine import examine
 from deepforward.instruments.gradient_flow import GradientFlow
 from deepforward.instruments.gradient_norms import GradientNorms, gradient_norms
 from deepforward.instruments.instrument import Instrument
+from deepforward.instruments.jacobian_spectrum import JacobianSpectra, JacobianSpectrum, MapSpectrum
 from deepforward.instruments.local_smoothness import LocalSmoothness, Smoothness
 from deepforward.instruments.locate import locate_nonfinite
 from deepforward.instruments.non_finite import NonFinite
+from deepforward.instruments.normalization_check import InputScale, NormalizationCheck
+from deepforward.instruments.phase import LayerPhase, Phase, PhaseReading
 from deepforward.instruments.probe import Probe
+from deepforward.instruments.rank_collapse import RankCollapse, Representation, Representations
 from deepforward.instruments.readings import Readings
 from deepforward.instruments.saturation import Saturation
 
@@ -26,12 +30,23 @@ __all__ = [
     "Examination",
     "GradientFlow",
     "GradientNorms",
+    "InputScale",
     "Instrument",
+    "JacobianSpectra",
+    "JacobianSpectrum",
+    "LayerPhase",
     "LocalSmoothness",
+    "MapSpectrum",
     "NonFinite",
+    "NormalizationCheck",
     "NormalizationEffect",
+    "Phase",
+    "PhaseReading",
     "Probe",
+    "RankCollapse",
     "Readings",
+    "Representation",
+    "Representations",
     "Saturation",
     "Shift",
     "Smoothness",

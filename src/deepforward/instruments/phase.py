@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from deepforward.errors import DeepforwardError, InvalidModel
 from deepforward.instruments.examination import Examination
+from deepforward.instruments.left_as_found import left_as_found
 from deepforward.instruments.model_call import ModelCall, call_of, first_batch
 from deepforward.instruments.phase_pass import Place, double_twin, places_of
 from deepforward.instruments.phase_prediction import Prediction, predictions, sigmas_of
@@ -21,10 +22,13 @@ from deepforward.instruments.wrappers import unwrapped
 from deepforward.layers.activations import ACTIVATIONS
 from deepforward.layers.wiring import trace
 from deepforward.theory.mean_field import Criticality, Elementwise, critical_point
-from deepforward.theory.phase import phase
+from deepforward.theory.phase import phase_point
 
 #: Layers in which a network can be trained, in units of the depth scale (Schoenholz et al. 2017, section 5).
 _TRAINABLE = 6.0
+
+#: Largest |chi - 1| that is called critical, however little a small network tells.
+_NEAR = 0.1
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class LayerPhase:
         q_predicted: The same by mean field; None where it does not apply.
         chi: Factor by which |dL/dz|^2 should grow from the next place to this: by mean field, or of the random vector.
         growth: Factor by which it does grow; None if no gradient arrives.
-        predicted_decades: log10(|dL/dz|^2 / |dL/dz_last|^2) as predicted, from here to the last place.
+        predicted_decades: log10(|dL/dz|^2 / |dL/dz_last|^2) as predicted, from here to the last place; None if nothing should
+            arrive.
         measured_decades: The same as measured; None if no gradient arrives.
         band: Standard deviation of the predicted decades from network to network, from width and depth; 0 where measured.
     """
@@ -59,7 +64,7 @@ class LayerPhase:
     q_predicted: float | None
     chi: float | None
     growth: float | None
-    predicted_decades: float
+    predicted_decades: float | None
     measured_decades: float | None
     band: float
 
@@ -71,14 +76,16 @@ class PhaseReading:
     Attributes:
         layers: Places in the order of the forward pass.
         source: `mean field` if at least half of the stretches are predicted by it, else `measured`; what the next ten rest on.
-        phase: `ordered` (gradients vanish), `critical` or `chaotic` (they explode); None for a network of one place.
+        phase: `ordered` (gradients vanish), `critical` or `chaotic` (they explode); None for a network of one place, and where
+            width and depth are too small to tell. Critical is what cannot be told from chi = 1, at a distance below 0.1: by the
+            number of weights, and because the depth scale is six times the depth.
         chi: Factor by which |dL/dz|^2 grows a layer, backwards: by mean field where the signal has settled, or as measured on
             average by random vectors; None for one place.
         depth_scale: 1 / |log chi|, layers in which it changes by e; None at criticality.
         trainable_depth: 6 depth scales, about as deep as such a network can be trained, or `critical`: any depth.
         activation: Name of the activation that follows most of the affine layers, if it is one of deepforward's.
-        sigma_w, sigma_b: Root mean square over the stretches that mean field predicts: the network's position in the phase
-            picture; None if there are none.
+        sigma_w, sigma_b: Root mean square over the affine layers between activations that mean field predicts: the
+            network's position in the phase picture; None if `source` is not `mean field`.
         critical_sigma_w, critical_sigma_b: Where a network of this activation is critical; None likewise.
         growth: Factor by which |dL/dz|^2 grows a layer, as measured from the last place to the first; None if nothing arrives.
         predicted_decades, measured_decades, band: Those of the first place.
@@ -98,7 +105,7 @@ class PhaseReading:
     critical_sigma_w: float | None
     critical_sigma_b: float | None
     growth: float | None
-    predicted_decades: float
+    predicted_decades: float | None
     measured_decades: float | None
     band: float
     depth_to_width: float
@@ -128,7 +135,8 @@ class Phase(Examination[PhaseReading]):
         """Measure on the first batch.
 
         Raises:
-            InvalidModel: There is no place that all of the gradient passes, or an operation cannot be differentiated in parts.
+            InvalidModel: There is no place that all of the gradient passes, an operation cannot be differentiated in parts, or
+                an output is not finite.
         """
         model, batch = unwrapped(model), first_batch(batches)
         activations = _activations(model, call_of(model, batch, loss))
@@ -140,11 +148,14 @@ class Phase(Examination[PhaseReading]):
         found, doubled = places(model), False
         if not found:
             raise InvalidModel(f"{type(model).__name__} has no affine layer or block that all of the gradient passes")
-        if any(place.underflows for place in found):
+        if any(place.out_of_range for place in found):
             try:
                 found, doubled = places(double_twin(model)), True
             except Exception:
                 doubled = False  # the model insists on 32 bits; what they hold was measured
+        broken = next((place.key for place in found if not math.isfinite(place.square)), None)
+        if broken is not None:
+            raise InvalidModel(f"the output of {broken} is not finite; locate_nonfinite names the layer where that begins")
         return _reading(found, [_function(a, b, activations) for a, b in itertools.pairwise(found)], doubled)
 
 
@@ -154,7 +165,8 @@ def _activations(model: nn.Module, called: ModelCall) -> Mapping[str, Elementwis
     if found is None or len(called.args) != 1 or called.kwargs or called.args[0] is not found[1]:
         return {}
     try:
-        hidden = trace(model, found[1]).hidden if found[1].is_floating_point() else ()
+        with left_as_found(model):
+            hidden = trace(model, found[1]).hidden if found[1].is_floating_point() else ()
     except DeepforwardError:
         return {}
     return {layer.name: layer.activation for layer in hidden if layer.calls == 1}
@@ -188,7 +200,7 @@ def _reading(places: Sequence[Place], functions: Sequence[Elementwise | None], d
             q_predicted=step.q,
             chi=step.chi,
             growth=None if after is None else _growth(place, after),
-            predicted_decades=step.decades,
+            predicted_decades=step.decades if math.isfinite(step.decades) else None,
             measured_decades=_decades(place, places[-1]),
             band=step.band,
         )
@@ -199,7 +211,7 @@ def _reading(places: Sequence[Place], functions: Sequence[Elementwise | None], d
     settled = _settled(places, predicted)
     chi, tolerance = (settled.chi, settled.tolerance) if settled else _average_gain(layers)
     kind = _kind(chi, max(tolerance, 1 / (_TRAINABLE * depth))) if depth else None
-    scale = None if chi is None or kind in (None, "critical") else 1 / abs(math.log(chi)) if chi > 0 else 0.0
+    scale = None if chi is None or kind == "critical" else 1 / abs(math.log(chi)) if chi > 0 else 0.0
     return PhaseReading(
         layers=layers,
         source="mean field" if settled else "measured",
@@ -241,29 +253,31 @@ def _settled(places: Sequence[Place], predicted: Sequence[Prediction]) -> _Settl
     names = [_name(predicted[at].function) for at in steps]
     usual = Counter(names).most_common(1)[0][0]
     function = predicted[steps[names.index(usual)]].function
-    found = [(sigma, places[at].square) for at in steps if (sigma := sigmas_of(places[at + 1]))]
+    # The first layer is scaled by the data, and what the last one does comes once.
+    found = [sigma for at in steps if at > 0 or len(steps) == 1 if (sigma := sigmas_of(places[at]))]
     if function is None or not found:
         return None
-    weight = sum(sigma.weight for sigma, _ in found) / len(found)
-    bias = sum(sigma.bias for sigma, _ in found) / len(found)
-    point = phase(function, weight, bias, start=min(max(found[-1][1], 1e-6), 1e6))
-    numbers = sum(places[at + 1].module.weight.numel() for at in steps)
+    weight, bias = (sum(values) / len(found) for values in ([s.weight for s in found], [s.bias for s in found]))
+    point = phase_point(function, weight, bias, start=min(max(places[steps[-1]].square, 1e-6), 1e6))
+    numbers = sum(sigma.numbers for sigma in found)
     return _Settled(point.chi, 3 * math.sqrt(2 / numbers), usual, weight, bias, critical_point(function))
 
 
 def _average_gain(layers: Sequence[LayerPhase]) -> tuple[float | None, float]:
     """Geometric mean of the growth a layer, and three times its standard deviation, from width, over networks."""
-    depth = len(layers) - 1
-    if not depth:
+    depth, decades = len(layers) - 1, layers[0].predicted_decades
+    if not depth or decades is None:
         return None, 0.0
     scatter = math.sqrt(5 * sum(1 / layer.width for layer in layers[:-1])) / depth
-    return 10 ** (layers[0].predicted_decades / depth), 3 * scatter
+    return 10 ** (decades / depth), 3 * scatter
 
 
 def _kind(chi: float | None, tolerance: float) -> Literal["ordered", "critical", "chaotic"] | None:
     if chi is None:
         return None
-    return "critical" if abs(chi - 1) < tolerance else "ordered" if chi < 1 else "chaotic"
+    if abs(chi - 1) < tolerance:
+        return "critical" if abs(chi - 1) < _NEAR else None
+    return "ordered" if chi < 1 else "chaotic"
 
 
 def _decades(place: Place, last: Place) -> float | None:

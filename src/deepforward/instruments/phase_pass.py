@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -58,10 +59,11 @@ class Place:
         return math.prod(self.shape[1:])
 
     @property
-    def underflows(self) -> bool:
-        """Whether the gradient is too small for squares or elements of its type."""
+    def out_of_range(self) -> bool:
+        """Whether the gradient is too small or too large for its type."""
         size = self.gradient / math.sqrt(max(math.prod(self.shape), 1))
-        return self.output.dtype != torch.float64 and size < 1e8 * torch.finfo(self.output.dtype).tiny
+        smallest = 1e8 * torch.finfo(self.output.dtype).tiny
+        return self.output.dtype != torch.float64 and not smallest <= size < math.inf
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def places_of(
             return []
         gradients = torch.autograd.grad([loss], [sight.edge for sight in chosen], retain_graph=True)
         places = [replace(s.place, gradient=_norm(g)) for s, g in zip(chosen, gradients, strict=True)]
-        for at, (here, there) in enumerate(zip(chosen, chosen[1:], strict=False)):
+        for at, (here, there) in enumerate(itertools.pairwise(chosen)):
             if random_from(here.place, there.place):
                 places[at] = replace(places[at], gain=_gain(here.edge, there, rng))
     return places
@@ -134,7 +136,7 @@ class _Sights:
         self._handles = []
         for name, module in self._model.named_modules():
             is_affine = isinstance(module, AFFINE)
-            if (module is not self._model and next(module.children(), None) is not None) or is_affine:
+            if is_affine or (module is not self._model and next(module.children(), None) is not None):
                 self._handles.append(module.register_forward_pre_hook(self._begin))
                 self._handles.append(module.register_forward_hook(self._seeing(name or type(module).__name__, is_affine)))
         return self

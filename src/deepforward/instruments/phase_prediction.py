@@ -25,12 +25,14 @@ class Sigmas(NamedTuple):
         bias: Mean square bias.
         fan_in: Terms in a pre-activation, the kernel counted.
         inside: Share of the kernel's places that fall on the input and not on zeros beside it.
+        numbers: Number of weights.
     """
 
     weight: float
     bias: float
     fan_in: int
     inside: float
+    numbers: int
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def sigmas_of(place: Place) -> Sigmas | None:
     fan_in = weight[0].numel()
     square = float(weight.detach().double().square().mean())
     bias_square = float(bias.detach().double().square().mean()) if isinstance(bias, Tensor) else 0.0
-    return Sigmas(fan_in * square, bias_square, fan_in, _inside(place))
+    return Sigmas(fan_in * square, bias_square, fan_in, _inside(place), weight.numel())
 
 
 def _inside(place: Place) -> float:
@@ -116,11 +118,8 @@ def _inside(place: Place) -> float:
     share = 1.0
     for axis, kernel in enumerate(module.kernel_size):
         size, steps, dilation = place.input_shape[2 + axis], place.shape[2 + axis], module.dilation[axis]
-        padded = (
-            module.padding[axis]
-            if not isinstance(module.padding, str)
-            else (0 if module.padding == "valid" else dilation * (kernel - 1) // 2)
-        )
+        padded = {"valid": 0, "same": dilation * (kernel - 1) // 2}.get(str(module.padding))
+        padded = int(module.padding[axis]) if padded is None else padded
         taps = torch.arange(steps)[:, None] * module.stride[axis] - padded + torch.arange(kernel) * dilation
         share *= float(((taps >= 0) & (taps < size)).double().mean())
     return share

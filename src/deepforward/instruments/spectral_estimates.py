@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 
+@runtime_checkable
 class LinearMap(Protocol):
     """A matrix J of shape (outputs, inputs) that is not held; vectors are rows."""
 
