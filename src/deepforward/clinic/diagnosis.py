@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 from torch import nn
 
 from deepforward import catalogue
+from deepforward.clinic.case import Loss
 from deepforward.clinic.evidence import evidence_of, probe_module
 from deepforward.clinic.finding import Evidence, Finding
 from deepforward.clinic.prescriptions import forestalled
-from deepforward.data import Dataset
 from deepforward.engine import Run
 from deepforward.errors import InvalidOption
 from deepforward.instruments import Probe, Readings
@@ -72,9 +71,9 @@ def _made_practical(finding: Finding, evidence: Evidence) -> Finding:
 
 def diagnose(
     patient: Run | str | Path | nn.Module | Probe | Readings,
-    data: str | Dataset | Sequence[Any] | None = None,
+    data: Any = None,
     *,
-    objective: str = "cross-entropy",
+    objective: str | Loss = "cross-entropy",
     scaling: str = "standardise",
     twin: Run | Evidence | None = None,
 ) -> Diagnosis:
@@ -84,8 +83,10 @@ def diagnose(
         patient: A run or its folder (its saved readings and history are read, and once it has ended the findings are written
             into its result.json); any module (it is run forward and backward over a few batches of `data`, and left as found);
             or a Probe, or its readings.
-        data: For a module: a source specification, a Dataset, or (inputs, targets) as tensors, arrays or lists.
-        objective: For a module: name of the objective's card.
+        data: For a module: a source specification, a Dataset, or (inputs, targets) as tensors, arrays or lists; with a callable
+            objective also any iterable of batches that it takes, such as a DataLoader.
+        objective: For a module: name of the objective's card, or a callable (model, batch) -> scalar for a module that takes or
+            gives more than one tensor.
         scaling: For a module: how the inputs of a source or Dataset are scaled; a pair is fed as it is.
         twin: For a run: its shallower twin, without which degradation cannot be told.
 

@@ -54,9 +54,9 @@ class Flow:
 def gradient_flow(readings: Readings | None) -> Flow | None:
     """Reduce readings to one flow, or None if fewer than three layers with weights received a gradient.
 
-    A branch beside a skip connection may have a small gradient of its own (queries and keys of an attention, what lies before a
-    scale that starts at zero) while the sum passes it by. So a layer counts with what passes it: no less than the smaller of the
-    largest gradients before and behind it. In a chain without branches that changes no growth and no decay.
+    A branch beside a skip connection may have a small gradient of its own (queries and keys of an attention, what lies before
+    a scale that starts at zero) while the sum passes it by. So a layer counts with what passes it: no less than the smaller of
+    the largest gradients before and behind it. In a chain without branches that changes no growth and no decay.
 
     Only the first sampled step counts: there the flow shows what the architecture and its initialisation do; later it also
     shows what training did in response. Where the number of elements changes, so does the size of each one's gradient: into
