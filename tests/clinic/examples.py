@@ -13,14 +13,22 @@ NAN = float("nan")
 
 
 def readings(
-    gradients: Sequence[float], kinds: Sequence[str] | None = None, steps: Sequence[int] = (0, 1, 2), **late: Sequence[float]
+    gradients: Sequence[float],
+    kinds: Sequence[str] | None = None,
+    steps: Sequence[int] = (0, 1, 2),
+    born: bool = True,
+    **others: Sequence[float],
 ) -> Readings:
-    """Layers named a#0, b#0, ... whose gradient is the same at all steps; other statistics hold from the second step on."""
+    """Layers named a#0, b#0, ... whose statistics are the same at all steps.
+
+    Unless `born`, those beside the gradient are 0 at the first step.
+    """
     count = len(gradients)
     values = {"gradient_rms": np.tile(np.array(gradients, dtype=np.float64), (len(steps), 1))}
-    for name, numbers in late.items():
+    for name, numbers in others.items():
         values[name] = np.tile(np.array(numbers, dtype=np.float64), (len(steps), 1))
-        values[name][0] = np.where(np.isfinite(values[name][0]), 0.0, NAN)
+        if not born:
+            values[name][0] = np.where(np.isfinite(values[name][0]), 0.0, NAN)
     return Readings(
         layers=tuple(f"{chr(ord('a') + i)}#0" for i in range(count)),
         kinds=tuple(kinds or ["Linear"] * count),

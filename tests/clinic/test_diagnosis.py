@@ -43,13 +43,14 @@ def test_a_module_is_diagnosed_from_any_form_of_data(data):
     )  # log10 sqrt(6): Var W = 1/(3 fan_in), half pass
 
 
-def test_a_critical_module_is_not_ill():
-    model = deep()
+@pytest.mark.parametrize(("depth", "rules"), [(10, ()), (30, ("rank-collapse",))])
+def test_a_critical_module_is_ill_only_where_it_makes_inputs_alike(depth, rules):
+    model = deep(depth)
     for layer in model:
         if isinstance(layer, nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
-    assert diagnose(model, "digits").findings == ()
+    assert diagnose(model, "digits").rules == rules
 
 
 def test_a_module_is_left_as_it_was():
@@ -90,7 +91,16 @@ def test_a_run_keeps_its_findings_beside_what_it_held(ill_run):
 def test_the_json_form_is_the_published_one(ill_run):
     written = json.loads(diagnose(ill_run).to_json())
     assert written.keys() == {"findings", "verdicts"}
-    assert written["findings"][0].keys() == {"rule", "layer", "severity", "cause", "evidence", "source", "prescriptions"}
+    assert written["findings"][0].keys() == {
+        "rule",
+        "layer",
+        "severity",
+        "cause",
+        "evidence",
+        "source",
+        "prescriptions",
+        "change",
+    }
 
 
 def test_regression_is_diagnosed_with_its_own_objective():

@@ -61,3 +61,25 @@ def test_a_gradient_that_underflows_is_a_bound_and_leaves_the_rate_alone():
 )
 def test_where_there_is_too_little_to_see_there_is_no_flow(unreadable):
     assert gradient_flow(unreadable) is None
+
+
+def test_a_branch_whose_gradient_a_sum_passes_by_does_not_count():
+    """Queries, keys and values of an attention, and what lies before a scale that is zero at first."""
+    kinds = ["Embedding", *["Linear"] * 10]
+    attention = [1.0, 1e-4, 1e-4, 1e-2, 1.0, 0.0, 1.0, 1e-4, 1e-2, 1.0, 1.0]
+    assert gradient_flow(readings(attention, kinds)).decades == pytest.approx(0.0)
+    falling = gradient_flow(readings([1e-3, 1e-7, 1e-3, 1e-2, 1e-7, 1e-2, 1e-1, 1.0, 1.0]))
+    assert falling.decades == pytest.approx(-3.0)
+    assert gradient_flow(readings([1e-7, 1e-7, 1e-7, 1e-2, 1e-7, 1e-2, 1e-1, 1.0, 1.0])).decades == pytest.approx(-7.0)
+
+
+def test_the_affine_layer_of_transformers_is_one():
+    flow = gradient_flow(readings(geometric(-0.5, 6), ["Conv1D", "Linear"] * 3))
+    assert flow.decades == pytest.approx(-2.5)
+
+
+@pytest.mark.parametrize("kinds", [None, ["Conv2d"] * 6 + ["Linear"] * 2])
+def test_few_units_of_the_output_do_not_hide_what_grows_before_it(kinds):
+    """The gradient of an element of the output is as many times greater as the layer has fewer of them."""
+    rising = [*geometric(0.5, 6), *([30.0] if kinds else []), 30.0]
+    assert gradient_flow(readings(rising, kinds)).decades == pytest.approx(3.0 if kinds is None else 3.5)

@@ -12,6 +12,7 @@ from tests.clinic.examples import readings
 RECIPE = Recipe(model="perceptron", model_options={"depth": 3, "width": 16}, scaling="none", learning_rate=1e-4, threads=1)
 CHANGES = {
     "critical-initialization": {"alterations": ("critical-initialization",)},
+    "he-initialization": {"alterations": ("he-initialization",)},
     "batch-normalization": {"alterations": ("batch-normalization",)},
     "residual-connections": {"alterations": ("residual",)},
     "activation-swap": {"alterations": ("activation?name=selu",)},

@@ -1,7 +1,12 @@
 import pytest
 
+from deepforward.clinic.illnesses import STACK
 from deepforward.clinic.twin import shallower
 from deepforward.engine import Recipe
+
+
+def without_depth(num_outputs):
+    raise AssertionError(num_outputs)
 
 
 @pytest.mark.parametrize(
@@ -14,7 +19,9 @@ from deepforward.engine import Recipe
         ("resnet44", {}, ("resnet20", {})),
         ("plain20", {}, None),
         ("lenet5", {}, None),
-        ("own.py:make", {}, None),
+        (STACK, {"depth": 16}, (STACK, {"depth": 4})),
+        (STACK, {"depth": 7}, None),
+        (f"{__file__}:without_depth", {}, None),
     ],
 )
 def test_the_twin_is_shallower_and_otherwise_the_same(model, options, expected):

@@ -74,6 +74,7 @@ ZOO = {
 APPLICABLE = [
     *((name, "critical-initialization") for name in ("sequential", "nested", "functional", "lenet5", "perceptron")),
     *((name, "batch-normalization") for name in ("sequential", "nested", "functional", "lenet5", "perceptron")),
+    *((name, "he-initialization") for name in ZOO),
     *((name, "residual") for name in ("sequential", "nested", "functional", "plain20", "perceptron")),
     *((name, "activation?name=gelu") for name in ("sequential", "nested", "lenet5", "plain20", "perceptron")),
 ]

@@ -54,6 +54,8 @@ def diagnosis(diagnosis: Diagnosis) -> None:
         place = f" from layer {finding.layer}" if finding.layer else ""
         out.print(Text.assemble((finding.rule, "bold red"), place, f", severity {finding.severity:.2f}"))
         out.print(Text(f"  {finding.cause}"))
+        if finding.change:
+            out.print(Text(f"  change: {finding.change}", style="bold"))
         if finding.prescriptions:
             out.print(Text(f"  to try: {', '.join(finding.prescriptions)}"))
         out.print(Text(f"  source: {finding.source}", style="dim"))
@@ -71,7 +73,7 @@ def cure(cure: Cure) -> None:
             metrics.add_row(name, f"{cure.baseline.metrics[name]:.4f}", f"{cure.run.metrics[name]:.4f}")
         console().print(metrics)
     elif cure.diagnosis.findings:
-        console().print(Text("no cure was proved", style="bold red"))
+        console().print(Text(str(cure).splitlines()[-1], style="bold red"))
 
 
 def _trials(verdicts: tuple[Verdict, ...]) -> Table:

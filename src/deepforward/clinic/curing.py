@@ -7,22 +7,21 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deepforward.clinic.comparison import COMPARED, CONTROL, RANDOM, Comparison, against_random, is_cure
 from deepforward.clinic.diagnosis import Diagnosis, diagnose, record
-from deepforward.clinic.finding import Evidence
 from deepforward.clinic.rules.progress import thriving
-from deepforward.clinic.trials import WORTHWHILE, Verdict, attempts, check_pairs, fit_anyway, judge, trial
+from deepforward.clinic.trials import WORTHWHILE, Verdict, attempts, check_pairs, fit_anyway
 from deepforward.clinic.twin import shallower
 from deepforward.data import Dataset, load
 from deepforward.engine import Recipe, Run
 from deepforward.engine.progress import Display
-from deepforward.errors import InvalidModel, InvalidOption, NoEffect
+from deepforward.errors import InvalidOption
 
 #: Share of the recipe's epochs that a first, short trial takes, and the least number of epochs.
 _SHORT, _LEAST = 0.25, 3
@@ -30,7 +29,7 @@ _SHORT, _LEAST = 0.25, 3
 #: Most combinations of two prescriptions that are tried when none alone is a cure.
 _PAIRS = 3
 
-#: How many of the most promising are tried at full length when no short trial proves one.
+#: How many are tried at full length when no short trial proves one: the first that was prescribed, and the most promising.
 _FINALISTS = 2
 
 
@@ -41,8 +40,8 @@ class Cure:
     Attributes:
         baseline: The untreated run.
         diagnosis: What is wrong with it.
-        verdicts: All trials, in the order in which they were made; the last one of each budget is the control: the same recipe
-            again from other seeds.
+        verdicts: All trials, in the order in which they were made; the last two of each budget are a random change and the
+            control: the same recipe again from other seeds.
         best: The proved prescription that brings the most progress, or None.
         run: The full run under it, or None.
         after: Diagnosis of that run, or None.
@@ -66,11 +65,23 @@ class Cure:
     def __str__(self) -> str:
         lines = [str(self.diagnosis), *(f"- {verdict}" for verdict in self.verdicts)]
         if self.best is None:
-            return "\n".join([*lines, "no cure was proved" if self.diagnosis.findings else "nothing to cure"])
+            return "\n".join([*lines, self._without_a_cure()])
         assert self.run is not None
         names = [name for name in self.run.metrics if name in self.baseline.metrics and name.startswith("test/")]
+        if (beyond := against_random(self.best, self.verdicts)) is not None:
+            mean, low, high = beyond
+            lines.append(f"above a random change: {mean:+.1%} (95% interval {low:+.1%} to {high:+.1%})")
         numbers = ", ".join(f"{name} {self.baseline.metrics[name]:.4g} -> {self.run.metrics[name]:.4g}" for name in names)
         return "\n".join([*lines, f"cured by {self.best.prescription}: {numbers or 'see the report'} ({self.run.folder})"])
+
+    def _without_a_cure(self) -> str:
+        if not self.diagnosis.findings:
+            return "nothing to cure"
+        better = [v for v in self.verdicts if v.interval[0] > 0 and v.prescription not in (CONTROL, RANDOM)]
+        if not better:
+            return "no cure was proved: no improvement by any change that was tried"
+        best = max(better, key=lambda verdict: verdict.interval[0])
+        return f"no cure was proved; most improvement by {best.prescription} ({best.difference:+.1%})"
 
 
 def cure(
@@ -84,9 +95,10 @@ def cure(
     """Find out why a recipe does not train, and prove a change that makes it.
 
     The prescriptions of all findings are tried alone, in short paired trials; if none is proved, pairs of them; if still none,
-    the most promising over the full number of epochs. A cure must also beat a control, the unchanged recipe trained again from
-    other seeds, and hold when it is trained in full. Test data chooses nothing: trials compare progress in training, or in the
-    likelihood of validation examples.
+    the first and the most promising over the full number of epochs. Beside them, at the same length and on the same seeds,
+    stand what everybody tries (`comparison.COMPARED`), a random change, and a control: the unchanged recipe trained again from
+    other seeds. A cure must beat the control, and hold when it is trained in full. Test data chooses nothing: trials compare
+    progress in training, or in the likelihood of validation examples.
 
     Args:
         patient: A recipe, or a run that was trained already, or its folder.
@@ -114,7 +126,7 @@ def cure(
     verdicts = _search(baseline.recipe, diagnosis, seeds, data, display.say)
     written = [verdict.to_dict() for verdict in verdicts]
     record(baseline, verdicts=written)
-    proved = sorted((v for v in verdicts if v.outcome == "cured"), key=lambda v: -float(np.mean(v.after)))
+    proved = sorted(filter(is_cure, verdicts), key=lambda v: -float(np.mean(v.after)))
     for number, best in enumerate(proved, start=1):
         display.say(f"proved: {best.prescription}; training it in full")
         recipe = best.recipe.replace(epochs=baseline.recipe.epochs, seed=baseline.recipe.seed)
@@ -153,74 +165,22 @@ def _search(
     """Short trials of single prescriptions, then of pairs, then the full length for the most promising."""
     full = recipe.epochs or 1
     few = min(full, max(_LEAST, math.ceil(_SHORT * full)))
-    short = Trials(recipe.replace(epochs=few), diagnosis, seeds, data, say)
-    singles = dict.fromkeys(name for finding in diagnosis.findings for name in finding.prescriptions)
+    short = Comparison(recipe.replace(epochs=few), diagnosis, seeds, data, say)
+    prescribed = [name for finding in diagnosis.findings for name in finding.prescriptions]
+    singles = dict.fromkeys([*prescribed, *(COMPARED if diagnosis.evidence.descends else ())])
     tried = short.try_all([(name,) for name in singles])
     if not _proved(tried):
         gain = {verdict.prescription: verdict.difference for verdict in tried}
         pairs = sorted(itertools.combinations(gain, 2), key=lambda pair: -max(gain[name] for name in pair))
         tried += short.try_all(pairs[:_PAIRS])
-    verdicts = short.held_against_control(tried)
+    verdicts = short.held_against_chance(tried)
     if not _proved(verdicts) and few < full:
-        promising = sorted(tried, key=lambda verdict: -verdict.difference)[:_FINALISTS]
-        long = Trials(recipe, diagnosis, seeds, data, say)
-        verdicts += long.held_against_control(long.try_all([tuple(v.prescription.split(" + ")) for v in promising]))
+        first = next(iter(singles), "")  # a fix that needs time to show must not fall to one that starts fast
+        promising = sorted(tried, key=lambda verdict: (verdict.prescription != first, -verdict.difference))[:_FINALISTS]
+        long = Comparison(recipe, diagnosis, seeds, data, say)
+        verdicts += long.held_against_chance(long.try_all([tuple(v.prescription.split(" + ")) for v in promising]))
     return verdicts
 
 
 def _proved(verdicts: Sequence[Verdict]) -> bool:
-    return any(verdict.outcome == "cured" for verdict in verdicts)
-
-
-@dataclass(frozen=True)
-class Trials:
-    """Trials of one length, which share their untreated runs."""
-
-    recipe: Recipe
-    diagnosis: Diagnosis
-    seeds: Sequence[int]
-    data: Dataset
-    say: Callable[[str], None]
-
-    @cached_property
-    def untreated(self) -> list[Evidence]:
-        """The recipe as it is, once from each seed."""
-        return attempts(self.recipe, self.seeds, self.data, progress=self.say)
-
-    def try_all(self, prescriptions: Sequence[tuple[str, ...]]) -> list[Verdict]:
-        """A verdict for each prescription that changes something on this recipe."""
-        verdicts = []
-        for names in prescriptions:
-            try:
-                verdict = trial(
-                    self.recipe,
-                    names,
-                    self.diagnosis.rules[0],
-                    self.seeds,
-                    evidence=self.diagnosis.evidence,
-                    data=self.data,
-                    untreated=self.untreated,
-                )
-            except (NoEffect, InvalidModel) as error:
-                self.say(f"{' + '.join(names)}: not applicable ({error})")
-                continue
-            self.say(str(verdict))
-            verdicts.append(verdict)
-        return verdicts
-
-    def held_against_control(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
-        """The verdicts and the control's; a cure that does not beat all that chance may do is called inconclusive."""
-        if not verdicts:
-            return []
-        control = self.control()
-        beaten = [v.outcome == "cured" and v.interval[0] <= control.interval[1] for v in verdicts]
-        return [*(replace(v, outcome="inconclusive") if b else v for v, b in zip(verdicts, beaten, strict=True)), control]
-
-    def control(self) -> Verdict:
-        """What chance does: the same recipe from other seeds, judged like a prescription."""
-        others = [seed + max(self.seeds) + 1 for seed in self.seeds]
-        again = attempts(self.recipe, others, self.data, twin=self.diagnosis.evidence.twin, title="control")
-        name = "control (other seeds, nothing changed)"
-        verdict = judge(self.recipe, name, self.diagnosis.rules[0], seeds=self.seeds, untreated=self.untreated, treated=again)
-        self.say(str(verdict))
-        return verdict
+    return any(map(is_cure, verdicts))

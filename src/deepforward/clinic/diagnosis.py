@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 from torch import nn
 
 from deepforward import catalogue
+from deepforward.clinic.case import Loss
 from deepforward.clinic.evidence import evidence_of, probe_module
 from deepforward.clinic.finding import Evidence, Finding
 from deepforward.clinic.prescriptions import forestalled
-from deepforward.data import Dataset
 from deepforward.engine import Run
 from deepforward.errors import InvalidOption
 from deepforward.instruments import Probe, Readings
@@ -59,20 +58,22 @@ def conclude(evidence: Evidence) -> Diagnosis:
     """Ask every rule, and drop a finding that another one explains (`explains` on the rules' cards)."""
     found = [finding for card in catalogue.cards("rules") for finding in card.load()(evidence)]
     explained = {rule for finding in found for rule in catalogue.card("rules", finding.rule).details.get("explains", ())}
-    causes = [_without_forestalled(finding, evidence) for finding in found if finding.rule not in explained]
+    causes = [_made_practical(finding, evidence) for finding in found if finding.rule not in explained]
     return Diagnosis(tuple(sorted(causes, key=lambda finding: -finding.severity)), evidence)
 
 
-def _without_forestalled(finding: Finding, evidence: Evidence) -> Finding:
+def _made_practical(finding: Finding, evidence: Evidence) -> Finding:
+    """Without what the recipe has already, and with the one change to make."""
     kept = tuple(name for name in finding.prescriptions if not forestalled(name, evidence.recipe))
-    return replace(finding, prescriptions=kept)
+    change = finding.change or (catalogue.card("prescriptions", kept[0]).summary if kept else "")
+    return replace(finding, prescriptions=kept, change=change)
 
 
 def diagnose(
     patient: Run | str | Path | nn.Module | Probe | Readings,
-    data: str | Dataset | Sequence[Any] | None = None,
+    data: Any = None,
     *,
-    objective: str = "cross-entropy",
+    objective: str | Loss = "cross-entropy",
     scaling: str = "standardise",
     twin: Run | Evidence | None = None,
 ) -> Diagnosis:
@@ -82,8 +83,10 @@ def diagnose(
         patient: A run or its folder (its saved readings and history are read, and once it has ended the findings are written
             into its result.json); any module (it is run forward and backward over a few batches of `data`, and left as found);
             or a Probe, or its readings.
-        data: For a module: a source specification, a Dataset, or (inputs, targets) as tensors, arrays or lists.
-        objective: For a module: name of the objective's card.
+        data: For a module: a source specification, a Dataset, or (inputs, targets) as tensors, arrays or lists; with a callable
+            objective also any iterable of batches that it takes, such as a DataLoader.
+        objective: For a module: name of the objective's card, or a callable (model, batch) -> scalar for a module that takes or
+            gives more than one tensor.
         scaling: For a module: how the inputs of a source or Dataset are scaled; a pair is fed as it is.
         twin: For a run: its shallower twin, without which degradation cannot be told.
 
@@ -129,6 +132,8 @@ def _paragraph(finding: Finding) -> str:
         f"{finding.rule}{f' from {finding.layer}' if finding.layer else ''} (severity {finding.severity:.2f})",
         finding.cause,
     ]
+    if finding.change:
+        lines.append(f"change: {finding.change}")
     if finding.prescriptions:
         lines.append(f"try: {', '.join(finding.prescriptions)}")
     return "\n  ".join([*lines, f"source: {finding.source}"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -13,24 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from deepforward import catalogue
+from deepforward.clinic.case import FITTED, SAMPLE, Case, Loss, case_of, rms
 from deepforward.clinic.chance import Span, binarizing, chance_level, is_likelihood, likelihood_span
 from deepforward.clinic.finding import Evidence
-from deepforward.data import Batch, Dataset, Scaling, load
-from deepforward.data.checks import check_labels
+from deepforward.clinic.initial import looked_at, seen_at_first
+from deepforward.clinic.rules.progress import thriving
+from deepforward.data import Scaling
 from deepforward.engine import Run
-from deepforward.engine.batches import draw_batches
-from deepforward.engine.building import build_model, check_shapes
+from deepforward.engine.building import build_model
 from deepforward.engine.randomness import isolated
-from deepforward.errors import DeepforwardError, InvalidData, InvalidModel, first_line
+from deepforward.errors import DeepforwardError, InvalidModel, first_line
 from deepforward.instruments import examine, locate_nonfinite
-from deepforward.instruments.left_as_found import left_as_found
 from deepforward.objectives import Objective
-
-#: Examples that are looked at to see how the inputs are scaled.
-_SAMPLE = 1024
-
-#: Training examples whose rates give the chance level of a likelihood.
-_FITTED = 10_000
 
 
 def evidence_of(run: Run, twin: Evidence | None = None, sibling: Evidence | None = None) -> Evidence:
@@ -39,10 +32,11 @@ def evidence_of(run: Run, twin: Evidence | None = None, sibling: Evidence | None
     Args:
         run: The run.
         twin: Evidence of its shallower twin, if that was trained.
-        sibling: Evidence of the same recipe from another seed: what the training split alone tells is taken from it.
+        sibling: Evidence of the same recipe from another seed: what the training split tells is taken from it, and what the
+            untrained network showed, which differs little from seed to seed.
     """
     objective = catalogue.load("objectives", run.recipe.objective or "")
-    return replace(
+    evidence = replace(
         sibling or _of_the_data(run),
         readings=run.readings,
         history=run.history,
@@ -51,6 +45,9 @@ def evidence_of(run: Run, twin: Evidence | None = None, sibling: Evidence | None
         reached=_reached(run, objective),
         twin=twin,
     )
+    if not objective.descends or thriving(evidence) or evidence.phase is not None:
+        return evidence
+    return replace(evidence, **seen_at_first(run))
 
 
 def _of_the_data(run: Run) -> Evidence:
@@ -61,7 +58,7 @@ def _of_the_data(run: Run) -> Evidence:
     return Evidence(
         chance=span.chance if span is not None else None,
         floor=span.floor if span is not None else 0.0,
-        input_scale=_scale(scaling(train.inputs[:_SAMPLE])),
+        input_scale=rms(scaling(train.inputs[:SAMPLE])),
     )
 
 
@@ -73,7 +70,7 @@ def _span(run: Run, scaling: Scaling) -> Span | None:
         return None if chance is None else Span(chance, 0.0)
     with isolated(recipe.seed, torch.device("cpu")):
         model = build_model(recipe.model, recipe.model_options, run.data.shape, len(run.data.classes) or 1)
-    inputs = scaling(train.inputs[torch.linspace(0, len(train) - 1, min(len(train), _FITTED)).long()])
+    inputs = scaling(train.inputs[torch.linspace(0, len(train) - 1, min(len(train), FITTED)).long()])
     return likelihood_span(model, binarizing(objective, recipe.objective_options) or "none", inputs)
 
 
@@ -93,9 +90,9 @@ def _reached(run: Run, objective: type[Objective]) -> float | None:
 
 def probe_module(
     module: nn.Module,
-    data: str | Dataset | Sequence[Any],
+    data: Any,
     *,
-    objective: str = "cross-entropy",
+    objective: str | Loss = "cross-entropy",
     scaling: str = "standardise",
     batches: int = 4,
     batch_size: int = 64,
@@ -103,67 +100,30 @@ def probe_module(
 ) -> Evidence:
     """Run `module` forward and backward over a few batches in training mode, and keep what the instruments see.
 
-    Args:
-        module: Any module that takes one tensor; weights, buffers, gradients and modes are left as found.
-        data: A source specification, a Dataset, or (inputs, targets) as tensors, arrays or lists.
-        objective: Name of the objective's card.
-        scaling: How the inputs of a source or Dataset are scaled; those of a pair are fed as they are.
-        batches: How many batches to look at.
-        batch_size: Examples in each.
-        seed: Fixes which examples.
+    Arguments and errors are those of `case_of`; besides, InvalidModel if the module raises in training mode.
+    """
+    case = case_of(module, data, objective=objective, scaling=scaling, batches=batches, batch_size=batch_size, seed=seed)
+    return evidence_of_case(case)
+
+
+def evidence_of_case(case: Case) -> Evidence:
+    """What the instruments see of a module on its batches.
 
     Raises:
-        InvalidModel: The module has uninitialised (lazy) parameters, or raises in training mode.
-        ShapeError: A layer refuses its input.
-        InvalidData: Inputs and targets differ in number, or there are none, or a label has no output.
+        InvalidModel: The module raises in training mode, or its loss is no number to differentiate.
     """
-    inputs, targets = _examples(data, scaling)
-    rng = torch.Generator().manual_seed(seed)
-    training_signal = catalogue.load("objectives", objective)()
-    like = next(module.parameters(), inputs)
-    device, inputs = like.device, inputs.to(like.dtype) if inputs.is_floating_point() else inputs
-    if type(training_signal).prepare is not Objective.prepare:
-        module = copy.deepcopy(module)  # the objective sets biases from the data, and the caller's are to stay
-        training_signal.prepare(module, inputs[:_FITTED].to(device), torch.Generator(device).manual_seed(seed))
-    if training_signal.metric == "accuracy":
-        _check_labels(module, inputs[:2].to(device), targets)
-
-    def loss(model: nn.Module, indices: Tensor) -> Tensor:
-        batch = Batch(inputs[indices].to(device), targets[indices].to(device))
-        return next(iter(training_signal.signals(model.train(), batch, rng))).loss
-
-    chosen = draw_batches(len(inputs), batch_size, rng)[:batches]
+    module, chosen, loss = case.module, case.batches, case.loss
     try:
         readings = examine(module, chosen, loss)
     except DeepforwardError:
         raise
     except Exception as error:
         raised = f"{type(error).__name__} in training mode: {first_line(error)}"
-        raise InvalidModel(f"{type(module).__name__} with {objective} raised {raised}; mend it") from error
+        raise InvalidModel(f"{type(module).__name__} with {case.objective} raised {raised}; mend it") from error
     if readings.origins:
         readings = replace(readings, origins=_located(module, chosen, loss))
-    return Evidence(
-        readings=readings,
-        descends=training_signal.descends,
-        chance=chance_level(objective, {}, targets),
-        input_scale=_scale(inputs[:_SAMPLE]),
-    )
-
-
-def _examples(data: str | Dataset | Sequence[Any], scaling: str) -> tuple[Tensor, Tensor]:
-    if isinstance(data, (str, Dataset)):
-        train = (load(data) if isinstance(data, str) else data).train
-        return Scaling.fit(scaling, train.inputs)(train.inputs), train.targets
-    try:
-        inputs, targets = (torch.as_tensor(part) for part in data)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidData(
-            f"got {type(data).__name__}; expected a source such as 'digits', a Dataset, or (inputs, targets) as arrays"
-        ) from error
-    if not inputs.ndim or not targets.ndim or len(inputs) != len(targets) or not len(inputs):
-        counts = [len(part) if part.ndim else "one number as" for part in (inputs, targets)]
-        raise InvalidData(f"got {counts[0]} inputs and {counts[1]} targets, expected as many of each, at least one")
-    return inputs, targets if targets.is_floating_point() else targets.long()
+    looked = looked_at(module, chosen, loss) if case.descends and not readings.origins else {}
+    return Evidence(readings=readings, **looked, descends=case.descends, chance=case.chance, input_scale=case.input_scale)
 
 
 def _located(
@@ -174,21 +134,3 @@ def _located(
         if (origin := locate_nonfinite(module, partial(loss, module, batch))) is not None:
             return ({"step": step, **origin},)
     return ()
-
-
-def _check_labels(module: nn.Module, example: Tensor, targets: Tensor) -> None:
-    """Refuse labels without an output in the module: on an accelerator they would end the process."""
-    if any(map(nn.parameter.is_lazy, module.parameters())):
-        return  # `examine` refuses it
-    with left_as_found(module), torch.no_grad():
-        try:
-            outputs = module.eval()(example)
-        except Exception:
-            check_shapes(module, example, 0)  # names the layer
-            raise
-    if isinstance(outputs, Tensor) and outputs.ndim == 2:
-        check_labels("targets", targets, tuple(map(str, range(outputs.shape[1]))))
-
-
-def _scale(inputs: Tensor) -> float:
-    return float(inputs.double().square().mean().sqrt())

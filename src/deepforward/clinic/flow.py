@@ -12,6 +12,9 @@ from deepforward.instruments.readings import Readings
 #: of a finite network, 3/2 sqrt(5 L / N) / ln 10 for depth L and width N, as long as L / N < 1.9 (Hanin and Nica 2020).
 TOLERANCE = 2.0
 
+#: Classes of layers with weights under other names: transformers' `Conv1D` multiplies its last axis by a matrix.
+_WEIGHTED = {"Conv1D": "Linear"}
+
 #: The smallest float32: a gradient that underflows to zero is below it.
 _SMALLEST = 1e-45
 
@@ -51,6 +54,10 @@ class Flow:
 def gradient_flow(readings: Readings | None) -> Flow | None:
     """Reduce readings to one flow, or None if fewer than three layers with weights received a gradient.
 
+    A branch beside a skip connection may have a small gradient of its own (queries and keys of an attention, what lies before
+    a scale that starts at zero) while the sum passes it by. So a layer counts with what passes it: no less than the smaller of
+    the largest gradients before and behind it. In a chain without branches that changes no growth and no decay.
+
     Only the first sampled step counts: there the flow shows what the architecture and its initialisation do; later it also
     shows what training did in response. Where the number of elements changes, so does the size of each one's gradient: into
     the output layer, and between convolutions and affine layers (pooling, flattening). Such a step is taken to be the median of
@@ -58,8 +65,8 @@ def gradient_flow(readings: Readings | None) -> Flow | None:
     """
     if readings is None or not readings.steps or "gradient_rms" not in readings.values:
         return None
-    kinds = np.array(["Conv" if "Conv" in kind else kind for kind in readings.kinds])
-    gradient = readings.values["gradient_rms"][0]
+    kinds = np.array([_WEIGHTED.get(kind, "Conv" if "Conv" in kind else kind) for kind in readings.kinds])
+    gradient = _passing(readings.values["gradient_rms"][0], kinds)
     index = np.flatnonzero(np.isin(kinds, ["Conv", "Linear"]) & np.isfinite(gradient))
     if len(index) < 3 or not gradient[index[-1]] > 0:
         return None
@@ -69,6 +76,22 @@ def gradient_flow(readings: Readings | None) -> Flow | None:
     levels = np.append(np.cumsum(steps[::-1])[::-1], 0.0)
     seen = gradient[index] > _SMALLEST
     return Flow(tuple(readings.layers[i] for i in index), tuple(levels.tolist()), _slope(np.flatnonzero(seen), levels[seen]))
+
+
+def _passing(gradient: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """The gradients of layers with weights, with the valleys between higher ones filled; others as they are.
+
+    Behind a layer only those count whose elements are no fewer, and so no greater for that reason alone: those of its kind in a
+    row, without the output layer.
+    """
+    filled = gradient.copy()
+    weighted = np.flatnonzero(np.isin(kinds, ["Conv", "Linear", "Embedding"]) & np.isfinite(gradient))[:-1]
+    before = np.maximum.accumulate(gradient[weighted])
+    convolves = kinds[weighted] == "Conv"
+    for alike in np.split(np.arange(len(weighted)), np.flatnonzero(convolves[1:] != convolves[:-1]) + 1):
+        here = gradient[weighted[alike]]
+        filled[weighted[alike]] = np.minimum(before[alike], np.maximum.accumulate(here[::-1])[::-1])
+    return filled
 
 
 def _slope(position: np.ndarray, levels: np.ndarray) -> float:

@@ -1,22 +1,72 @@
-"""Networks with an illness built in, as a stranger's file would hold them: plain torch, nothing of ours."""
+"""Networks that can be made ill in one known way, as a stranger's file would hold them: plain torch, nothing of ours."""
 
 from __future__ import annotations
 
+import itertools
 import math
 
-import torch
-from torch import nn
+from torch import Tensor, nn
+
+_ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "selu": nn.SELU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
-def dead_layer(input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
-    """Three hidden layers of rectifiers, the second with a bias so negative that none of its units ever fires."""
-    model = nn.Sequential(
-        nn.Flatten(),
-        *(nn.Linear(math.prod(input_shape), 32), nn.ReLU()),
-        *(nn.Linear(32, 32), nn.ReLU()),
-        *(nn.Linear(32, 32), nn.ReLU()),
-        nn.Linear(32, num_outputs),
-    )
-    with torch.no_grad():
-        model.get_parameter("3.bias").fill_(-10.0)
-    return model
+class _Scaled(nn.Module):
+    """x + scale * branch(x)."""
+
+    def __init__(self, branch: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.branch, self.scale = branch, scale
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs + self.scale * self.branch(inputs)
+
+
+def stack(
+    input_shape: tuple[int, ...],
+    num_outputs: int,
+    *,
+    kind: str = "dense",
+    depth: int = 3,
+    width: int = 32,
+    activation: str = "relu",
+    weight_variance: float | None = None,
+    bias_variance: float = 0.0,
+    normalized: bool = False,
+    residual: bool = False,
+    dead: int = 0,
+) -> nn.Module:
+    """Equal hidden layers, one behind the other, and an affine output.
+
+    Args:
+        input_shape: Shape of one example.
+        num_outputs: Number of outputs.
+        kind: `dense`, or `convolutional` (3 x 3, maps of the size of the image, averaged to 2 x 2 at the end).
+        depth: Number of hidden layers.
+        width: Units or maps of each.
+        activation: `relu`, `gelu`, `selu`, `tanh` or `sigmoid`.
+        weight_variance: fan_in * Var W of the hidden layers; None is torch's own initialisation.
+        bias_variance: Var b of the hidden layers, if `weight_variance` is given.
+        normalized: Batch normalisation before each activation.
+        residual: A skip past each hidden layer but the first, its branch scaled by 1/sqrt(depth).
+        dead: Number of the hidden layer, from 1, whose bias never lets a unit fire; 0 is none.
+    """
+    dense = kind == "dense"
+    sizes = [math.prod(input_shape) if dense else input_shape[0], *[width] * depth]
+    layers: list[nn.Module] = [nn.Flatten()] if dense else []
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes), start=1):
+        affine = nn.Linear(inputs, outputs) if dense else nn.Conv2d(inputs, outputs, 3, padding=1)
+        _draw(affine, weight_variance, bias_variance)
+        if number == dead and affine.bias is not None:
+            nn.init.constant_(affine.bias, -10.0)
+        norm = [nn.BatchNorm1d(outputs) if dense else nn.BatchNorm2d(outputs)] if normalized else []
+        layer = nn.Sequential(affine, *norm, _ACTIVATIONS[activation]())
+        layers.append(_Scaled(layer, depth**-0.5) if residual and number > 1 else layer)
+    end = [] if dense else [nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+    return nn.Sequential(*layers, *end, nn.Linear(sizes[-1] * (1 if dense else 4), num_outputs))
+
+
+def _draw(affine: nn.Linear | nn.Conv2d, weight_variance: float | None, bias_variance: float) -> None:
+    if weight_variance is not None:
+        nn.init.normal_(affine.weight, std=math.sqrt(weight_variance / affine.weight[0].numel()))
+        assert affine.bias is not None
+        nn.init.normal_(affine.bias, std=math.sqrt(bias_variance))

@@ -20,6 +20,7 @@ Prescription = Callable[[Recipe, Evidence, Dataset], Recipe]
 #: Prescription -> the alteration of the built module that it asks for.
 _ALTERATIONS = {
     "critical-initialization": "critical-initialization",
+    "he-initialization": "he-initialization",
     "batch-normalization": "batch-normalization",
     "residual-connections": "residual",
     "activation-swap": "activation",
@@ -65,6 +66,14 @@ def critical_initialization(recipe: Recipe, evidence: Evidence, data: Dataset) -
     Source: Schoenholz, Gilmer, Ganguli, Sohl-Dickstein 2017; Pennington, Schoenholz, Ganguli 2018.
     """
     return _altered(recipe, "critical-initialization")
+
+
+def he_initialization(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
+    """Draw the weights with variance 2/fan_in, which keeps the second moment through ReLU, whatever the activation.
+
+    Source: He, Zhang, Ren, Sun 2015.
+    """
+    return _altered(recipe, "he-initialization")
 
 
 def batch_normalization(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:

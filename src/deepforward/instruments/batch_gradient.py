@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deepforward.instruments.instrument import norm_dtype
+from deepforward.instruments.instrument import as_real, norm_dtype
 
 
 class BatchGradient:
@@ -43,7 +43,7 @@ class BatchGradient:
 @torch.no_grad()
 def norm(tensors: Sequence[Tensor]) -> float:
     """Euclidean norm over all elements of all tensors, its squares summed in double precision."""
-    each = torch._foreach_norm(list(tensors), 2, norm_dtype(tensors[0]))
+    each = torch._foreach_norm([as_real(tensor) for tensor in tensors], 2, norm_dtype(tensors[0]))
     return float(torch.linalg.vector_norm(torch.stack([part.to(each[0].device) for part in each])))
 
 

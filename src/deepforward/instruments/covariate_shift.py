@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from deepforward.errors import InvalidModel, InvalidOption, UnknownName
 from deepforward.instruments.batch_gradient import BatchGradient, norm
 from deepforward.instruments.examination import Examination
+from deepforward.instruments.instrument import as_real
 from deepforward.instruments.layer_hooks import layers_of
 from deepforward.instruments.left_as_found import left_as_found
 
@@ -142,7 +143,7 @@ def _owned(model: nn.Module, run: Callable[[], Tensor]) -> dict[str, list[nn.Par
 
 def _compare(before: list[Tensor], after: list[Tensor]) -> tuple[float, float, float]:
     difference, size, other = norm(torch._foreach_sub(before, after)), norm(before), norm(after)
-    dot = sum(float((a.double() * b.double()).sum()) for a, b in zip(before, after, strict=True))
+    dot = sum(float((as_real(a).double() * as_real(b).double()).sum()) for a, b in zip(before, after, strict=True))
     if size == 0 or other == 0:
         return difference, 0.0 if difference == 0 else difference / max(size, other), float(size == other)
     return difference, difference / size, dot / (size * other)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deepforward.instruments.instrument import norm_dtype
+from deepforward.instruments.instrument import as_real, norm_dtype
 
 
 class GradientNorms(NamedTuple):
@@ -43,4 +43,4 @@ def gradient_norms(parameters: Iterable[nn.Parameter], *, precise: bool = False)
 
 
 def _dense(gradient: Tensor) -> Tensor:
-    return gradient.coalesce().values() if gradient.is_sparse else gradient
+    return as_real(gradient.coalesce().values() if gradient.is_sparse else gradient)

@@ -48,6 +48,11 @@ def norm_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float32 if tensor.device.type == "mps" else torch.float64
 
 
+def as_real(tensor: Tensor) -> Tensor:
+    """The tensor, or if it is complex its real and imaginary parts along a new last axis: a complex number counts as two."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
 def rms(tensor: Tensor) -> Scalar:
     """Root mean square over all elements; NaN or infinite if and only if an element of a 32-bit or narrower tensor is."""
     return Scalar(torch.linalg.vector_norm(tensor, dtype=norm_dtype(tensor)), max(tensor.numel(), 1) ** -0.5)

@@ -18,8 +18,9 @@ from deepforward.instruments.examination import Examination
 from deepforward.instruments.jacobian_products import JacobianProducts
 from deepforward.instruments.layer_hooks import first_tensor
 from deepforward.instruments.left_as_found import left_as_found
-from deepforward.instruments.model_call import ModelCall, call_of, first_batch, refusing, unwrapped, watching_ends
+from deepforward.instruments.model_call import ModelCall, call_of, first_batch, refusing, watching_ends
 from deepforward.instruments.spectral_estimates import Moments, estimated_moments, exact_moments, largest_singular_value
+from deepforward.instruments.wrappers import unwrapped
 
 #: What is differentiated: the output of the second module by the input of the first.
 Stretch = tuple[str, str]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.hooks import RemovableHandle
 
-from deepforward.instruments.instrument import Instrument, Reduction
+from deepforward.instruments.instrument import Instrument, Reduction, as_real
 from deepforward.instruments.sample import Sample
+from deepforward.instruments.wrappers import plain_name
 
 # They compute nothing: their output is their input.
 _RESHAPES = (nn.Identity, nn.Flatten, nn.Unflatten)
@@ -29,13 +31,32 @@ class Sight:
 
 
 def layers_of(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules that are layers, by name: those without children, and those with parameters of their own."""
+    """The modules that are layers, by name: those without children, and those with parameters of their own.
+
+    A parametrisation (a weight or spectral norm) is part of its layer, not one itself.
+    """
     layers = {}
     for name, module in model.named_modules():
-        alone = next(module.children(), None) is None and not isinstance(module, _RESHAPES)
-        if alone or next(module.parameters(recurse=False), None) is not None:
-            layers[name or type(module).__name__] = module
+        if "parametrizations" in name.split("."):
+            continue
+        leaf = all(child == "parametrizations" for child, _ in module.named_children()) and not isinstance(module, _RESHAPES)
+        if leaf or next(own_parameters(module), None) is not None:
+            layers[plain_name(name) or type(module).__name__] = module
     return layers
+
+
+def own_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
+    """Parameters of the module and not of its children, those of its parametrisations among them."""
+    yield from module.parameters(recurse=False)
+    if is_parametrized(module):
+        yield from cast(nn.ModuleDict, module.parametrizations).parameters()
+
+
+def kind_of(module: nn.Module) -> str:
+    """Name of the nearest class of torch that computes something, which says what the layer does; else of its own class."""
+    empty = (nn.Module.__module__, nn.Sequential.__module__)
+    computing = (c for c in type(module).__mro__ if c.__module__.startswith("torch.nn.modules.") and c.__module__ not in empty)
+    return next(computing, type(module)).__name__
 
 
 class LayerHooks:
@@ -51,8 +72,9 @@ class LayerHooks:
 
     def install(self, sample: Sample, *, in_forward: bool = False) -> None:
         """Put the hooks on, perhaps while the model's forward pass begins; everything they see goes into `sample`."""
-        gate = Gate(self._model, sample, in_forward)
-        self._handles = [sight.module.register_forward_hook(_LayerEnds(sight, gate, self._rows)) for sight in self._sights]
+        gate = Gate(self._model, sample, in_forward, self._handles)
+        for sight in self._sights:
+            self._handles.append(sight.module.register_forward_hook(_LayerEnds(sight, gate, self._rows)))
         self._handles.append(self._model.register_forward_pre_hook(_ModelBegins(gate)))
         self._handles.append(self._model.register_forward_hook(_ModelEnds(gate), always_call=True))
 
@@ -75,10 +97,11 @@ def _sight(name: str, module: nn.Module, instruments: Iterable[Instrument]) -> S
 class Gate:
     """Tells training from evaluation: a forward pass of the whole model without gradients is none of the step's business."""
 
-    def __init__(self, model: nn.Module, sample: Sample, in_forward: bool) -> None:
+    def __init__(self, model: nn.Module, sample: Sample, in_forward: bool, handles: list[RemovableHandle]) -> None:
         self.model = model
         self.sample = sample
         self.inside_training = in_forward
+        self.handles = handles
 
     @property
     def is_open(self) -> bool:
@@ -142,7 +165,9 @@ class _LayerEnds(Hook):
         for statistic, reduce in self.sight.of_output:
             sample.put_layer(statistic, key, reduce(seen))
         if tensor.requires_grad and self.sight.of_gradient:
-            tensor.register_hook(partial(self._take_gradient, key, rows))
+            handle = tensor.register_hook(partial(self._take_gradient, key, rows))
+            if tensor.is_leaf:  # a parameter or an input that was passed on: it outlives the step
+                self.gate.handles.append(handle)
 
     def _take_gradient(self, key: str, rows: int | None, gradient: Tensor) -> None:
         if self.gate.sample.open:
@@ -152,16 +177,19 @@ class _LayerEnds(Hook):
 
 
 def _first_rows(tensor: Tensor, rows: int | None) -> Tensor:
-    return tensor.detach() if rows is None else tensor.detach()[:rows]
+    seen = as_real(tensor.detach())
+    return seen if rows is None else seen[:rows]
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """The first real dense tensor in a module's output, which may nest tuples, lists and mappings."""
+    """The first dense tensor of real or complex numbers in an output, which may nest tuples, lists, mappings, data classes."""
     if isinstance(output, Tensor):
-        plain = output.is_floating_point() and output.layout is torch.strided and output.dim() > 0
+        plain = (output.is_floating_point() or output.is_complex()) and output.layout is torch.strided and output.dim() > 0
         return output if plain and not torch._C._functorch.is_functorch_wrapped_tensor(output) else None
     if isinstance(output, Mapping):
         output = tuple(output.values())
+    elif is_dataclass(output):
+        output = tuple(getattr(output, field.name) for field in fields(output))
     if isinstance(output, tuple | list):
         return next((found for item in output if (found := first_tensor(item)) is not None), None)
     return None

@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from deepforward.instruments.layer_hooks import in_backward
 from deepforward.instruments.left_as_found import left_as_found
+from deepforward.instruments.wrappers import plain_name, unwrapped
 
 
 def locate_nonfinite(model: nn.Module, forward_loss: Callable[[], Tensor]) -> Mapping[str, object] | None:
@@ -32,6 +33,7 @@ def locate_nonfinite(model: nn.Module, forward_loss: Callable[[], Tensor]) -> Ma
         class name, and `place` one of "input" (the batch itself; layer "input"), "parameter" (of that layer), "output" (of that
         layer; layer "loss" for what follows the model), or "gradient" (its backward pass made the first one).
     """
+    model = unwrapped(model)
     with left_as_found(model):
         replay = _Replay(model)
         try:
@@ -62,13 +64,13 @@ class _Replay:
     def __init__(self, model: nn.Module) -> None:
         self.origin: Mapping[str, object] | None = None
         self._model = model
-        self._counts: Counter[str] = Counter()
+        self._counts = Counter[str]()
         self._running: list[_Call] = []
         self._last_call: dict[str, _Call] = {}
         # The tensors are kept alive so that their ids stay theirs.
         self._outputs: dict[int, tuple[Tensor, list[_Call]]] = {}
         self._handles: list[RemovableHandle] = []
-        for name, module in model.named_modules():
+        for name, module in ((plain_name(name), module) for name, module in model.named_modules()):
             self._handles.append(module.register_forward_pre_hook(self._entering(name), with_kwargs=True))
             self._handles.append(module.register_forward_hook(self._leaving))
             for parameter in module.parameters(recurse=False):
@@ -118,7 +120,9 @@ class _Replay:
         for tensor in outputs:
             if tensor.requires_grad:
                 self._outputs.setdefault(id(tensor), (tensor, []))[1].append(call)
-                tensor.register_hook(self._gradient_into(call, id(tensor)))
+                handle = tensor.register_hook(self._gradient_into(call, id(tensor)))
+                if tensor.is_leaf:  # a parameter that was handed out outlives the replay
+                    self._handles.append(handle)
 
     def _gradient_into(self, call: _Call, tensor: int) -> Callable[[Tensor], None]:
         def hook(gradient: Tensor) -> None:

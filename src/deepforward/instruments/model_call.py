@@ -61,25 +61,6 @@ class ModelCall:
         return model(*args, **kwargs)
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model that hooks reach: without the wrappers that spread it over devices.
-
-    Raises:
-        InvalidModel: It or a part of it is compiled or scripted, which hides its layers, or has uninitialised parameters.
-    """
-    while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        model = model.module
-    for name, module in model.named_modules():
-        if "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None:
-            place = f"module '{name}' is compiled" if name else "a compiled model"
-            raise InvalidModel(f"got {place}, in which hooks see nothing; examine the module that torch.compile was given")
-        if isinstance(module, torch.jit.ScriptModule):
-            raise InvalidModel(f"got a scripted module '{name or type(model).__name__}'; examine the module it was made from")
-    if any(nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
-        raise InvalidModel("got a model with uninitialised parameters; run one batch through it before examining it")
-    return model
-
-
 def first_batch(batches: Sequence[B]) -> B:
     """The first of at least one batch.
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from deepforward.errors import InvalidData, InvalidModel
 from deepforward.instruments.examination import Examination
 from deepforward.instruments.instrument import batch_dims
-from deepforward.instruments.model_call import call_of, first_batch, unwrapped
+from deepforward.instruments.model_call import call_of, first_batch
+from deepforward.instruments.wrappers import unwrapped
 
 #: Largest |mean| of inputs that are called centred, and range of the standard deviation of those that are called standardised.
 _CENTRED, _UNIT = 0.25, (0.5, 2.0)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from deepforward.instruments.gradient_norms import GradientNorms, gradient_norms
-from deepforward.instruments.instrument import Scalar, norm_dtype
+from deepforward.instruments.instrument import Scalar, as_real, norm_dtype
 from deepforward.instruments.sample import Sample
 
 #: Elements of each parameter on which its update is measured: a copy of a large model would cost as much memory as the model.
@@ -33,7 +33,7 @@ class ParameterWatch:
 
     def take_gradients(self, sample: Sample, norms: GradientNorms | None = None) -> None:
         """Take `norms`, or compute them; what was taken first in a step stays (clipping changes gradients later)."""
-        if "parameter_gradient_norm" not in self._statistics or sample.has_parameters("gradient"):
+        if "parameter_gradient_norm" not in self._statistics or sample.parameters_with("gradient"):
             return
         norms = norms or gradient_norms(self.parameters, precise=True)
         for parameter, norm in zip(norms.parameters, norms.each, strict=True):
@@ -47,7 +47,7 @@ class ParameterWatch:
 
         def take(parameter: Tensor) -> None:
             if sample.open and parameter.grad is not None:
-                norm = torch.linalg.vector_norm(parameter.grad, dtype=norm_dtype(parameter))
+                norm = torch.linalg.vector_norm(as_real(parameter.grad), dtype=norm_dtype(parameter))
                 sample.put_parameter("gradient", self._index[id(parameter)], Scalar(norm))
 
         for parameter in filter(lambda parameter: parameter.requires_grad, self.parameters):
@@ -82,7 +82,7 @@ class ParameterWatch:
 
 
 def _rows(parameter: nn.Parameter) -> Tensor:
-    rows = parameter.detach()
+    rows = as_real(parameter.detach())
     if rows.dim() == 0:
         return rows
     return rows[: max(1, SLICE // max(1, rows[0].numel()))] if len(rows) else rows

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from deepforward.errors import DeepforwardError, InvalidModel
 from deepforward.instruments.examination import Examination
 from deepforward.instruments.left_as_found import left_as_found
-from deepforward.instruments.model_call import ModelCall, call_of, first_batch, unwrapped
+from deepforward.instruments.model_call import ModelCall, call_of, first_batch
 from deepforward.instruments.phase_pass import Place, double_twin, places_of
 from deepforward.instruments.phase_prediction import name_of, predictions, settled, sigmas_of
+from deepforward.instruments.wrappers import unwrapped
 from deepforward.layers.wiring import trace
 from deepforward.theory.mean_field import Elementwise
 
@@ -135,24 +136,25 @@ class Phase(Examination[PhaseReading]):
                 an output is not finite.
         """
         model, batch = unwrapped(model), first_batch(batches)
-        activations = _activations(model, call_of(model, batch, loss))
+        with left_as_found(model):  # a weight that is computed from others may change them when it is read
+            activations = _activations(model, call_of(model, batch, loss))
 
-        def places(of: nn.Module) -> list[Place]:
-            rng = torch.Generator().manual_seed(self.seed)
-            return places_of(of, lambda m: loss(m, batch), lambda a, b: _function(a, b, activations) is None, rng)
+            def places(of: nn.Module) -> list[Place]:
+                rng = torch.Generator().manual_seed(self.seed)
+                return places_of(of, lambda m: loss(m, batch), lambda a, b: _function(a, b, activations) is None, rng)
 
-        found, doubled = places(model), False
-        if not found:
-            raise InvalidModel(f"{type(model).__name__} has no affine layer or block that all of the gradient passes")
-        if any(place.out_of_range for place in found):
-            try:
-                found, doubled = places(double_twin(model)), True
-            except Exception:
-                doubled = False  # the model insists on 32 bits; what they hold was measured
-        broken = next((place.key for place in found if not math.isfinite(place.square)), None)
-        if broken is not None:
-            raise InvalidModel(f"the output of {broken} is not finite; locate_nonfinite names the layer where that begins")
-        return _reading(found, [_function(a, b, activations) for a, b in itertools.pairwise(found)], doubled)
+            found, doubled = places(model), False
+            if not found:
+                raise InvalidModel(f"{type(model).__name__} has no affine layer or block that all of the gradient passes")
+            if any(place.out_of_range for place in found):
+                try:
+                    found, doubled = places(double_twin(model)), True
+                except Exception:
+                    doubled = False  # the model insists on 32 bits; what they hold was measured
+            broken = next((place.key for place in found if not math.isfinite(place.square)), None)
+            if broken is not None:
+                raise InvalidModel(f"the output of {broken} is not finite; locate_nonfinite names the layer where that begins")
+            return _reading(found, [_function(a, b, activations) for a, b in itertools.pairwise(found)], doubled)
 
 
 def _activations(model: nn.Module, called: ModelCall) -> Mapping[str, Elementwise]:

@@ -21,6 +21,9 @@ from deepforward.instruments.layer_hooks import Hook, in_backward
 from deepforward.instruments.locate import locate_nonfinite
 from deepforward.instruments.readings import Readings
 from deepforward.instruments.sampler import Sampler
+from deepforward.instruments.wrappers import hidden_by, unwrapped
+
+_ADVICE = "train the module as it is on one device to see its layers"
 
 
 class Probe:
@@ -58,7 +61,8 @@ class Probe:
         """Prepare to look; nothing is touched before `with`.
 
         Args:
-            model: Any module.
+            model: Any module. Of one that is compiled only parameters are read, since it ignores hooks that come later; a
+                warning says so.
             instruments: What to read; all four of the catalogue if none is given.
             optimizer: The optimizer whose `step` ends a training step; the last one, if a step has several.
             budget: Share of the step time that looking may cost, in (0, 1]; 1 or None samples every step.
@@ -68,15 +72,15 @@ class Probe:
 
         Raises:
             InvalidOption: A number is out of range, or the optimizer moves no parameter of the model.
-            InvalidModel: The model has uninitialised (lazy) parameters.
+            InvalidModel: The model has uninitialised (lazy) parameters, or is TorchScript.
         """
         if budget is not None and not 0 < budget <= 1:
             raise InvalidOption(f"got budget={budget}, expected a share in (0, 1]; give None to sample every step")
         if capacity < 2 or (rows is not None and rows < 1):
             raise InvalidOption(f"got capacity={capacity}, rows={rows}, expected at least 2 and 1; leave them out for defaults")
-        self.model = getattr(model, "_orig_mod", model)
+        self.model = unwrapped(model)
         self.step = first_step
-        self._compiled = any(_is_compiled(module) for module in model.modules())
+        self._hidden_by = hidden_by(model)
         self._optimizer = optimizer
         updated = list(self.model.parameters()) if optimizer is None else _parameters_of(optimizer)
         if optimizer is not None and not {*map(id, updated)} & {*map(id, self.model.parameters())}:
@@ -88,13 +92,8 @@ class Probe:
         self._clock = 0.0
 
     def __enter__(self) -> Probe:
-        if self._compiled:
-            warnings.warn(
-                "got a compiled model, which ignores hooks added later; only parameters are read: "
-                "train the module uncompiled to see its layers",
-                ProbeWarning,
-                stacklevel=2,
-            )
+        if self._hidden_by:
+            warnings.warn(f"got {self._hidden_by}; only parameters are read: {_ADVICE}", ProbeWarning, stacklevel=2)
         if self._optimizer is None:
             self._handles = [self.model.register_forward_pre_hook(_StepBegins(self))]
         else:
@@ -148,15 +147,21 @@ class Probe:
         self._running = True
         self._clock = time.perf_counter()
         if self._cadence.due:
-            self._sampler.open(self.step, hooks=not self._compiled, in_forward=self._optimizer is None)
+            self._sampler.open(self.step, hooks=not self._hidden_by, in_forward=self._optimizer is None)
 
     def _end_step(self) -> None:
         sampled = self.sampling
+        self._say_if_blind()
         thinned = self._sampler.close()
         self._cadence.passed(time.perf_counter() - self._clock, sampled=sampled)
         if thinned:
             self._cadence.slow_down()
         self.step += 1
+
+    def _say_if_blind(self) -> None:
+        if not self._hidden_by and self._sampler.is_blind:
+            self._hidden_by = "a model called inside a compiled function, which ignores hooks added later"
+            warnings.warn(f"got {self._hidden_by}; only parameters are read: {_ADVICE}", ProbeWarning, stacklevel=4)
 
     def _before_update(self, optimizer: Optimizer, arguments: Any, options: Any) -> None:
         self._sampler.before_update()
@@ -183,7 +188,3 @@ class _StepBegins(Hook):
 
 def _parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    return hasattr(module, "_orig_mod") or module._compiled_call_impl is not None

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from deepforward.errors import InvalidData
 from deepforward.instruments.examination import Examination
+from deepforward.instruments.instrument import as_real
 from deepforward.instruments.layer_hooks import first_tensor, in_backward, layers_of
 from deepforward.instruments.left_as_found import left_as_found
-from deepforward.instruments.model_call import ModelCall, first_batch, unwrapped
+from deepforward.instruments.model_call import ModelCall, first_batch
+from deepforward.instruments.wrappers import unwrapped
 
 #: Numbers of an activation that are taken to double precision at a time.
 _CHUNK = 1 << 18
@@ -147,7 +149,8 @@ class _Pass:
         self._done, self._running = True, False
 
     def _represent(self, key: str, kind: str, tensor: Tensor) -> Representation:
-        rows = tensor.detach()[: self.rows].flatten(1) if tensor.dim() > 1 else tensor.detach()[: self.rows, None]
+        values = as_real(tensor.detach()[: self.rows])
+        rows = values.flatten(1) if values.dim() > 1 else values[:, None]
         products = gram(rows)
         return Representation(key, kind, mean_cosine(products), effective_rank(products), min(rows.shape))
 

@@ -51,9 +51,9 @@ class Sample:
         """Take a number of the parameter with this index."""
         self._parameters[statistic, index] = scalar
 
-    def has_parameters(self, statistic: str) -> bool:
-        """Whether the statistic was already taken for any parameter."""
-        return any(name == statistic for name, _ in self._parameters)
+    def parameters_with(self, statistic: str) -> set[int]:
+        """Indices of the parameters for which the statistic was already taken."""
+        return {index for name, index in self._parameters if name == statistic}
 
     def close(self) -> None:
         """End the step: stack all numbers and start their way to the host without waiting for them."""

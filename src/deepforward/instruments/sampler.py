@@ -7,18 +7,18 @@ from collections.abc import Collection, Mapping, Sequence
 
 from torch import nn
 
-from deepforward.errors import InvalidModel
 from deepforward.instruments.dead_units import DeadUnits
 from deepforward.instruments.gradient_flow import GradientFlow
 from deepforward.instruments.gradient_norms import GradientNorms
 from deepforward.instruments.instrument import Instrument
-from deepforward.instruments.layer_hooks import LayerHooks, layers_of
+from deepforward.instruments.layer_hooks import LayerHooks, kind_of, layers_of, own_parameters
 from deepforward.instruments.non_finite import NonFinite
 from deepforward.instruments.parameter_watch import ParameterWatch
 from deepforward.instruments.readings import Readings
 from deepforward.instruments.record import Record
 from deepforward.instruments.sample import Sample
 from deepforward.instruments.saturation import Saturation
+from deepforward.instruments.wrappers import has_compiled, unwrapped
 
 
 class Sampler:
@@ -37,24 +37,35 @@ class Sampler:
         rows: int | None,
         capacity: int,
     ) -> None:
-        if any(nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
-            raise InvalidModel("got a model with uninitialised parameters; run one batch through it before probing it")
         self.sample: Sample | None = None
         self.origins: list[Mapping[str, object]] = []
         self._instruments = instruments or (GradientFlow(), DeadUnits(), Saturation(), NonFinite())
+        model = unwrapped(model)
         self._layers = layers_of(model)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         statistics = frozenset[str]().union(*(instrument.of_parameters for instrument in self._instruments))
         self._watch = ParameterWatch(parameters, updated, statistics)
         index = {id(parameter): position for position, parameter in enumerate(parameters)}
         self._own = {
-            name: [index[id(parameter)] for parameter in module.parameters(recurse=False) if parameter.requires_grad]
+            name: [index[id(parameter)] for parameter in own_parameters(module) if parameter.requires_grad]
             for name, module in self._layers.items()
         }
         self._hooks = LayerHooks(model, self._layers, self._instruments, rows)
         self._record = Record(capacity)
         self._unread: Sample | None = None
         self._thinned = False
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether layers of torch received gradients in the step, none was seen to be called, and something is compiled."""
+        if self.sample is None or self.sample.order or not has_compiled():
+            return False
+        received = self.sample.parameters_with("gradient")
+        # Models that do not call their layers (an energy with a gradient written by hand) are not taken for compiled.
+        return any(
+            type(module).__module__.startswith("torch.nn") and received.intersection(self._own[name])
+            for name, module in self._layers.items()
+        )
 
     def open(self, step: int, *, hooks: bool = True, in_forward: bool = False) -> None:
         """Begin to sample a step.
@@ -108,13 +119,13 @@ class Sampler:
     def readings(self) -> Readings:
         """All that was sampled and kept."""
         self._read()
-        kinds = {name: type(module).__name__ for name, module in self._layers.items()}
+        kinds = {name: kind_of(module) for name, module in self._layers.items()}
         return self._record.readings(kinds, tuple(self.origins))
 
     def kind(self, key: str) -> str:
-        """Class name of the module behind a layer key, "" if it is no layer."""
+        """Kind of the module behind a layer key, "" if it is no layer."""
         module = self._layers.get(key.rpartition("#")[0])
-        return "" if module is None else type(module).__name__
+        return "" if module is None else kind_of(module)
 
     def _read(self) -> None:
         sample, self._unread = self._unread, None

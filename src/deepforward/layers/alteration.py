@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deepforward.errors import InvalidModel, InvalidOption, UnknownName
-from deepforward.layers.initialization import critical_
+from deepforward.errors import InvalidModel, InvalidOption, NoEffect, UnknownName
+from deepforward.layers.initialization import critical_, he_
 from deepforward.layers.insertion import insert_batch_normalization, insert_skips, swap_activations
 from deepforward.layers.orthogonal import Orthogonal
+from deepforward.layers.recognition import AFFINE
 from deepforward.layers.wiring import trace
 
 
@@ -26,6 +27,12 @@ def _critical_initialization(module: nn.Module, example: Tensor, rng: torch.Gene
             f"critical-initialization got orthogonal={orthogonal}; expected one of {', '.join(kinds)}; choose one"
         )
     critical_(module, example, rng, orthogonal=kinds[orthogonal])
+
+
+def _he_initialization(module: nn.Module, example: Tensor, rng: torch.Generator) -> None:
+    if not any(isinstance(child, AFFINE) for child in module.modules()):
+        raise NoEffect(f"He initialisation found no Linear or Conv layer in {type(module).__name__}; choose other changes")
+    he_(module, rng)
 
 
 def _batch_normalization(module: nn.Module, example: Tensor, rng: torch.Generator) -> None:
@@ -43,6 +50,7 @@ def _activation(module: nn.Module, example: Tensor, rng: torch.Generator, *, nam
 #: Name of an alteration -> function(module, example, rng, **options) that changes the module in place.
 ALTERATIONS: Mapping[str, Callable[..., None]] = {
     "critical-initialization": _critical_initialization,
+    "he-initialization": _he_initialization,
     "batch-normalization": _batch_normalization,
     "residual": _residual,
     "activation": _activation,
@@ -58,7 +66,7 @@ def alter(
         module: Any module that takes one tensor; left as it is.
         example_inputs: A batch that it accepts, two examples or more.
         alterations: Changes in order, each `name` or `name?key=value&...`: `critical-initialization[?orthogonal=true|delta]`,
-            `batch-normalization`, `residual[?scale=0.2]`, `activation?name=gelu`.
+            `he-initialization`, `batch-normalization`, `residual[?scale=0.2]`, `activation?name=gelu`.
         rng: Source of all draws.
 
     Returns:

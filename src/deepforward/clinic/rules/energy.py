@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Mapping
 
 from deepforward.clinic.finding import Evidence, Finding
-from deepforward.clinic.rules.progress import JUMP, thriving
+from deepforward.clinic.rules.progress import thriving
+from deepforward.clinic.rules.steps import JUMP
 
 #: Share of the distance between chains that a chain has moved after 20 sweeps, below which it stands still. A chain that
 #: forgets at the rate exp(-sweeps / tau) has tau = 20 / -ln(1 - share): 90 sweeps here, as many steps of persistent learning.

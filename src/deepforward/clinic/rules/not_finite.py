@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from deepforward.clinic.finding import Evidence, Finding
-from deepforward.clinic.flow import TOLERANCE, gradient_flow
-from deepforward.clinic.rules.progress import unscaled
 
 
 def not_finite(evidence: Evidence) -> list[Finding]:
@@ -32,8 +30,15 @@ def not_finite(evidence: Evidence) -> list[Finding]:
             evidence=dict(origin),
             source="Bengio 2012, Practical recommendations for gradient-based training",
             prescriptions=prescriptions,
+            change="" if prescriptions else _mend(origin),
         )
     ]
+
+
+def _mend(origin: Mapping[str, Any]) -> str:
+    if origin["place"] == "input":
+        return "repair or remove these examples"
+    return f"keep what {origin['layer'] or 'the loss'} divides by, or takes the root or logarithm of, away from 0"
 
 
 def _where(origin: Mapping[str, Any]) -> str:
@@ -50,12 +55,7 @@ def _why(origin: Mapping[str, Any], evidence: Evidence) -> tuple[str, tuple[str,
         return "the weights grow beyond all bounds, faster than samples of the model can correct them", ("slower-learning",)
     usual = ("learning-rate", "gradient-clipping", "batch-normalization")
     moved = origin["step"] != 0 and (evidence.readings is None or "update_ratio" in evidence.readings.values)
-    if unscaled(evidence) and moved:
-        return "the inputs are not scaled, so that the first steps are too long", ("standardise-data", *usual)
-    flow = gradient_flow(evidence.readings)
-    if flow is not None and flow.decades > TOLERANCE:
-        return "the gradient grows from layer to layer", ("critical-initialization", *usual)
     if not moved:
         why = "no step was taken yet, so that an operation there is at fault, such as log(0), 0/0 or an overflow"
-        return why, ("standardise-data",) if unscaled(evidence) else ()
+        return why, ()
     return "the steps are too long for the curvature of the loss", usual

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -13,17 +12,17 @@ from deepforward.clinic.finding import Evidence, Finding
 #: Progress above which nothing about a run calls for a cure.
 ENOUGH = 0.9
 
-#: Progress below which a run counts as not having begun to learn.
-NONE_YET = 0.05
+#: Progress below which a run counts as not having begun to learn, and below which it has not come far.
+NONE_YET, HALF = 0.05, 0.5
 
 #: Steps before which a run that has not begun to learn may still do so, and epochs after which a loss that stands still tells.
 EARLY_STEPS, FLAT_EPOCHS = 100, 3
 
-#: Shares of the chance loss: a fall from one epoch to the next below which the loss stands still, and a rise that is a jump.
-FLAT, JUMP = 0.01, 0.25
+#: Share of the chance loss: a fall from one epoch to the next below which the loss stands still.
+FLAT = 0.01
 
-#: Update of the weights, in units of their size, that is lost in the rounding of float32.
-LOST = 1e-7
+#: Updates of the weights, in units of their size: lost in the rounding of float32; too short to lead anywhere.
+LOST, SHORT = 1e-7, 2e-5
 
 #: Progress that a deeper network must lack of its shallower twin's to count as degraded; three times the spread between seeds.
 LAG = 0.2
@@ -57,11 +56,11 @@ def degradation(evidence: Evidence) -> list[Finding]:
 
 
 def no_progress(evidence: Evidence) -> list[Finding]:
-    """The weights do not move, or the training loss stays where guessing would be, or it jumps.
+    """The weights do not move, or the training loss stays where guessing would be.
 
     Source: Bengio 2012, Practical recommendations for gradient-based training (a rate too small or too large, unscaled inputs).
     """
-    for look in (_unmoved, _at_chance, _jumping):
+    for look in (_unmoved, _at_chance):
         if (seen := look(evidence)) is not None:
             cause, numbers, prescriptions = seen
             break
@@ -112,9 +111,20 @@ def _at_chance(evidence: Evidence) -> Sight | None:
         return None
     guessed = guess(evidence.recipe.get("objective", ""))
     cause = f"the training loss is {loss:.3g} after {len(history)} epochs; guessing by {guessed} gives {evidence.chance:.3g}"
-    first = ("standardise-data", "learning-rate") if unscaled(evidence) else ("learning-rate", "standardise-data")
     numbers = {"progress": progress, "loss": loss, "chance": evidence.chance}
-    return cause, numbers, (*first, "batch-normalization", "activation-swap")
+    if (ratio := longest_update(evidence)) is not None and ratio < SHORT:
+        cause += f", for one step moves even the layer that moves most by {ratio:.2g} of its size: the steps are too short"
+        return cause, numbers | {"update_ratio": ratio}, ("learning-rate",)
+    return cause, numbers, ("learning-rate", "standardise-data", "batch-normalization", "activation-swap")
+
+
+def longest_update(evidence: Evidence) -> float | None:
+    """Update of the layer that moves most, at the middle one of the sampled steps."""
+    if evidence.readings is None or "update_ratio" not in evidence.readings.values:
+        return None
+    ratios = evidence.readings.values["update_ratio"]
+    steps = ratios[np.isfinite(ratios).any(1)]
+    return float(np.median(np.nanmax(steps, axis=1))) if len(steps) else None
 
 
 def _likelihood_at_chance(evidence: Evidence, loss: float, chance: float) -> Sight | None:
@@ -126,23 +136,3 @@ def _likelihood_at_chance(evidence: Evidence, loss: float, chance: float) -> Sig
         f"independent units with the rates of the data have {chance:.3g}"
     )
     return cause, {"progress": evidence.progress, "loss": loss, "chance": chance}, ("faster-learning", "slower-learning")
-
-
-def _jumping(evidence: Evidence) -> Sight | None:
-    """From one epoch to the next the loss loses much of what it had gained."""
-    if not evidence.descends or evidence.progress is None or evidence.chance is None or thriving(evidence):
-        return None
-    losses = [row["train/loss"] for row in evidence.history if "train/loss" in row]
-    rises = [(after - before, before, after) for before, after in itertools.pairwise(losses)]
-    rise, before, after = max(rises, default=(0.0, 0.0, 0.0))
-    if not rise > JUMP * evidence.chance:
-        return None
-    cause = f"the training loss jumps, from {before:.3g} in one epoch to {after:.3g} in the next: the steps are too long"
-    numbers = {"rise": rise / evidence.chance, "progress": evidence.progress}
-    scaling = ("standardise-data",) if unscaled(evidence) else ()
-    return cause, numbers, (*scaling, "learning-rate", "gradient-clipping", "batch-normalization")
-
-
-def unscaled(evidence: Evidence) -> bool:
-    """Whether the model is fed numbers whose root mean square is far from the 1 that initialisations assume."""
-    return evidence.input_scale is not None and not 0.1 < evidence.input_scale < 3.0

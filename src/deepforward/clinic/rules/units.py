@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from deepforward.clinic.finding import Evidence, Finding
-from deepforward.clinic.rules.progress import thriving, unscaled
+from deepforward.clinic.rules.progress import thriving
 from deepforward.instruments.readings import Readings
 
 #: A gradient far above the smallest float32: below it, one that is exactly zero may have shrunk to that.
@@ -15,9 +15,16 @@ ALIVE = 1e-30
 #: unit is as likely off for all of them as on.
 MOST = 0.9
 
+#: Biases that are so far above those at the edge, in units of the pre-activation, or weights so many times, make units flat.
+FAR_BIAS, FAR_WEIGHTS = 1.0, 2.0
+
+_AFFINE = frozenset({"Linear", "Conv1d", "Conv2d", "Conv3d"})
+
 
 def dead_units(evidence: Evidence) -> list[Finding]:
-    """Nearly all units of some layer give zero for every example, or let no gradient pass at all, late in training.
+    """Nearly all units of some layer give zero for every example, or let no gradient pass at all, from the first step on.
+
+    Units that die later were driven there by steps too long, which `long_steps` says.
 
     Source: Maas, Hannun, Ng 2013; Glorot, Bordes, Bengio 2011.
     """
@@ -34,7 +41,7 @@ def dead_units(evidence: Evidence) -> list[Finding]:
 
 
 def saturation(evidence: Evidence) -> list[Finding]:
-    """Nearly all activations of some layer sit on the flat ends of a squashing function, late in training.
+    """Nearly all activations of some layer sit on the flat ends of a squashing function, from the first step to the last.
 
     Source: Glorot and Bengio 2010; LeCun, Bottou, Orr, Müller 1998, Efficient backprop.
     """
@@ -54,13 +61,11 @@ def _flat_units(
     readings = evidence.readings
     if readings is None or not readings.steps or statistic not in readings.values or thriving(evidence):
         return []
-    share = _late_median(readings, statistic)
-    ill = np.flatnonzero(share > MOST)
+    first, share = share_of_layers(evidence, statistic)
+    ill = np.flatnonzero((first > MOST) & (share > MOST))
     if not len(ill):
         return []
     worst = ill[0]  # in the order of the forward pass: what comes after inherits
-    if unscaled(evidence):
-        prescriptions = ("standardise-data", *prescriptions)
     progress = evidence.progress
     return [
         Finding(
@@ -72,8 +77,26 @@ def _flat_units(
             evidence={"share": float(share[worst]), "layers": [readings.layers[i] for i in ill]},
             source=source,
             prescriptions=prescriptions,
+            change=_redraw(evidence, int(worst)),
         )
     ]
+
+
+def _redraw(evidence: Evidence, at: int) -> str:
+    """What to draw anew in the affine layer before a layer of activations, if its weights or biases are far from the edge."""
+    readings, phase = evidence.readings, evidence.phase
+    if readings is None or phase is None or phase.critical_sigma_w is None or phase.critical_sigma_b is None:
+        return ""
+    before = [name for name, kind in zip(readings.layers[:at], readings.kinds[:at], strict=True) if kind in _AFFINE]
+    found = next((layer for layer in phase.layers if before and layer.key == before[-1]), None)
+    if found is None or found.sigma_w is None or found.sigma_b is None:
+        return ""
+    changes = []
+    if found.sigma_b > phase.critical_sigma_b + FAR_BIAS:
+        changes.append(f"the biases at sigma_b {found.sigma_b:.3g} -> {phase.critical_sigma_b:.3g}")
+    if found.sigma_w > FAR_WEIGHTS * phase.critical_sigma_w:
+        changes.append(f"the weights at sigma_w {found.sigma_w:.3g} -> {phase.critical_sigma_w:.3g}")
+    return f"draw {' and '.join(changes)} in {found.key.removesuffix('#0')}" if changes else ""
 
 
 def _cut_off(evidence: Evidence, source: str, prescriptions: tuple[str, ...]) -> list[Finding]:
@@ -82,8 +105,9 @@ def _cut_off(evidence: Evidence, source: str, prescriptions: tuple[str, ...]) ->
     if readings is None or not readings.steps or "gradient_rms" not in readings.values or thriving(evidence):
         return []
     gradient = _late_median(readings, "gradient_rms")
+    first = readings.values["gradient_rms"][0]
     reached = np.flatnonzero(np.isfinite(gradient))
-    without = int(np.cumprod(gradient[reached] == 0).sum())
+    without = int(np.cumprod((gradient[reached] == 0) & (first[reached] == 0)).sum())
     if not 0 < without < len(reached) or gradient[reached[without]] < ALIVE:
         return []
     if "saturated_share" in readings.values and np.isfinite(readings.values["saturated_share"][:, reached[without]]).any():
@@ -101,6 +125,14 @@ def _cut_off(evidence: Evidence, source: str, prescriptions: tuple[str, ...]) ->
             prescriptions=prescriptions,
         )
     ]
+
+
+def share_of_layers(evidence: Evidence, statistic: str) -> tuple[np.ndarray, np.ndarray]:
+    """A share of each layer at the first sampled step and late in training (see `_late_median`); NaN where there is none."""
+    readings = evidence.readings
+    if readings is None or not readings.steps or statistic not in readings.values:
+        return np.empty(0), np.empty(0)
+    return readings.values[statistic][0], _late_median(readings, statistic)
 
 
 def _late_median(readings: Readings, statistic: str) -> np.ndarray:
