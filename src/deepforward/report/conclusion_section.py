@@ -76,6 +76,8 @@ def _verdict(record: RunRecord) -> Verdict:
         return Verdict("cured", proof, numbers, "good")
     if record.findings is None:
         return Verdict(record.status, "Nobody has yet asked what is wrong with this run: `deepforward diagnose` does.", numbers)
+    if record.status == "not trained":
+        return Verdict("no illness found", "No rule finds anything wrong with this network.", numbers, "good")
     if record.status not in ("finished", "stopped early"):
         return Verdict(record.status, "The run did not come to its end, and no rule names a cause.", numbers, "bad")
     return Verdict("no illness found", "No rule finds anything wrong with this run.", numbers, "good")

@@ -61,6 +61,15 @@ def readings_section(readings: LayerReadings, when: str = "") -> Iterator[Block]
     yield from gradient_map(readings, when)
     if "update_ratio" in readings.values:
         yield _update_map(readings)
+    yield from layers_section(readings)
+
+
+def layers_section(readings: LayerReadings) -> Iterator[Block]:
+    """Profiles along depth, and a table with a row for each layer call: all that one step tells.
+
+    Args:
+        readings: What the instruments saw, at least one step and layer.
+    """
     for name in ("gradient_rms", "activation_rms"):
         if name in readings.values:
             yield _profile(readings, name)
