@@ -108,8 +108,8 @@ def spectrum_section(spectra: Mapping[str, Sequence[float]], facts: Mapping[str,
             x_title="direction, from the most stretched one on",
             y_title="singular value",
             log_y=True,
-            caption="How a small change of an input is stretched, direction by direction. A level line is an isometry; where it "
-            "falls far, most directions are lost.",
+            caption="How a small change of an input is stretched, direction by direction. A level line is an isometry; where "
+            "it falls far, most directions are lost.",
         )
         yield replace(chart, half=True)
     yield Facts(facts, "Moments", half=True)
