@@ -43,13 +43,14 @@ def test_a_module_is_diagnosed_from_any_form_of_data(data):
     )  # log10 sqrt(6): Var W = 1/(3 fan_in), half pass
 
 
-def test_a_critical_module_is_not_ill():
-    model = deep()
+@pytest.mark.parametrize(("depth", "rules"), [(10, ()), (30, ("rank-collapse",))])
+def test_a_critical_module_is_ill_only_where_it_makes_inputs_alike(depth, rules):
+    model = deep(depth)
     for layer in model:
         if isinstance(layer, nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
-    assert diagnose(model, "digits").findings == ()
+    assert diagnose(model, "digits").rules == rules
 
 
 def test_a_module_is_left_as_it_was():

@@ -67,7 +67,7 @@ def test_default_networks_of_50_layers(phi: Callable[[], nn.Module], networks: i
         assert max(map(abs, misses[-1])) < 4 * found.band
         assert found.phase == "ordered" and found.trainable_depth < 20
         assert (found.sigma_w, found.sigma_b) == pytest.approx((3**-0.5, (3 * 256) ** -0.5), rel=0.02)
-        assert found.growth == pytest.approx(10 ** (exact[0] / 50), rel=1e-3)
+        assert found.growth == pytest.approx(10 ** ((exact[0] - exact[-2]) / 49), rel=1e-3)
     assert np.abs(np.mean(misses, axis=0)).max() < 0.3
     assert found.activation == phi.__name__.lower()
 
@@ -221,6 +221,7 @@ def test_a_residual_network_of_convolutions() -> None:
     data = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(4)), torch.arange(8)
     found = Phase().measure(model, [data], cross_entropy)
     assert [layer.key for layer in found.layers][1:-1] == [f"stage{at}.0#0" for at in (1, 2, 3)]
+    assert [layer.width for layer in found.layers] == [16, 16, 32, 64, 10]
 
 
 def test_no_gradient_arrives_behind_dead_units() -> None:

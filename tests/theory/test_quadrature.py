@@ -29,6 +29,44 @@ SMOOTH = {
 }
 
 
+SMOOTH_OR_KINKED = {
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "selu": F.selu,
+    "elu": F.elu,
+    "sigmoid": torch.sigmoid,
+    "softplus": F.softplus,
+    "leaky": F.leaky_relu,
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH_OR_KINKED)
+@pytest.mark.parametrize("q", [0.01, 1.0, 100.0])
+def test_moments_agree_with_adaptive_quadrature(name, q):
+    phi, root = SMOOTH_OR_KINKED[name], math.sqrt(q)
+
+    def at(z):
+        x = torch.tensor(root * z, dtype=torch.float64, requires_grad=True)
+        y = phi(x)
+        (slope,) = torch.autograd.grad(y, x)
+        return float(x.detach()), float(y.detach()), float(slope)
+
+    def expectation(f):
+        pieces = [integrate.quad(lambda z: f(*at(z)) * stats.norm.pdf(z), *side, limit=100)[0] for side in ((-12, 0), (0, 12))]
+        return sum(pieces)
+
+    found = moments(phi, q)
+    assert found.slope == pytest.approx(expectation(lambda x, y, s: s * s), abs=1e-8)
+    assert found.square == pytest.approx(expectation(lambda x, y, s: y * y), rel=1e-8)
+
+
+def test_growth_is_the_derivative_of_the_square():
+    for phi in SMOOTH_OR_KINKED.values():
+        numerical = (moments(phi, 1.0001).square - moments(phi, 0.9999).square) / 2e-4
+        assert moments(phi, 1.0).growth == pytest.approx(numerical, rel=1e-6)
+
+
 @pytest.mark.parametrize("name", KINKED)
 def test_kinks_are_found_to_the_last_digits(name):
     phi, expected = KINKED[name]

@@ -54,6 +54,8 @@ def diagnosis(diagnosis: Diagnosis) -> None:
         place = f" from layer {finding.layer}" if finding.layer else ""
         out.print(Text.assemble((finding.rule, "bold red"), place, f", severity {finding.severity:.2f}"))
         out.print(Text(f"  {finding.cause}"))
+        if finding.change:
+            out.print(Text(f"  change: {finding.change}", style="bold"))
         if finding.prescriptions:
             out.print(Text(f"  to try: {', '.join(finding.prescriptions)}"))
         out.print(Text(f"  source: {finding.source}", style="dim"))

@@ -61,13 +61,15 @@ def conclude(evidence: Evidence) -> Diagnosis:
     """Ask every rule, and drop a finding that another one explains (`explains` on the rules' cards)."""
     found = [finding for card in catalogue.cards("rules") for finding in card.load()(evidence)]
     explained = {rule for finding in found for rule in catalogue.card("rules", finding.rule).details.get("explains", ())}
-    causes = [_without_forestalled(finding, evidence) for finding in found if finding.rule not in explained]
+    causes = [_made_practical(finding, evidence) for finding in found if finding.rule not in explained]
     return Diagnosis(tuple(sorted(causes, key=lambda finding: -finding.severity)), evidence)
 
 
-def _without_forestalled(finding: Finding, evidence: Evidence) -> Finding:
+def _made_practical(finding: Finding, evidence: Evidence) -> Finding:
+    """Without what the recipe has already, and with the one change to make."""
     kept = tuple(name for name in finding.prescriptions if not forestalled(name, evidence.recipe))
-    return replace(finding, prescriptions=kept)
+    change = finding.change or (catalogue.card("prescriptions", kept[0]).summary if kept else "")
+    return replace(finding, prescriptions=kept, change=change)
 
 
 def diagnose(
@@ -146,6 +148,8 @@ def _paragraph(finding: Finding) -> str:
         f"{finding.rule}{f' from {finding.layer}' if finding.layer else ''} (severity {finding.severity:.2f})",
         finding.cause,
     ]
+    if finding.change:
+        lines.append(f"change: {finding.change}")
     if finding.prescriptions:
         lines.append(f"try: {', '.join(finding.prescriptions)}")
     return "\n  ".join([*lines, f"source: {finding.source}"])

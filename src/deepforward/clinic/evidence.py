@@ -15,6 +15,8 @@ from deepforward import catalogue
 from deepforward.clinic.case import FITTED, SAMPLE, Case, Loss, case_of, rms
 from deepforward.clinic.chance import Span, binarizing, chance_level, is_likelihood, likelihood_span
 from deepforward.clinic.finding import Evidence
+from deepforward.clinic.initial import looked_at, seen_at_first
+from deepforward.clinic.rules.progress import thriving
 from deepforward.data import Scaling
 from deepforward.engine import Run
 from deepforward.engine.building import build_model
@@ -30,10 +32,11 @@ def evidence_of(run: Run, twin: Evidence | None = None, sibling: Evidence | None
     Args:
         run: The run.
         twin: Evidence of its shallower twin, if that was trained.
-        sibling: Evidence of the same recipe from another seed: what the training split alone tells is taken from it.
+        sibling: Evidence of the same recipe from another seed: what the training split tells is taken from it, and what the
+            untrained network showed, which differs little from seed to seed.
     """
     objective = catalogue.load("objectives", run.recipe.objective or "")
-    return replace(
+    evidence = replace(
         sibling or _of_the_data(run),
         readings=run.readings,
         history=run.history,
@@ -42,6 +45,9 @@ def evidence_of(run: Run, twin: Evidence | None = None, sibling: Evidence | None
         reached=_reached(run, objective),
         twin=twin,
     )
+    if not objective.descends or thriving(evidence) or evidence.phase is not None:
+        return evidence
+    return replace(evidence, **seen_at_first(run))
 
 
 def _of_the_data(run: Run) -> Evidence:
@@ -116,7 +122,8 @@ def evidence_of_case(case: Case) -> Evidence:
         raise InvalidModel(f"{type(module).__name__} with {case.objective} raised {raised}; mend it") from error
     if readings.origins:
         readings = replace(readings, origins=_located(module, chosen, loss))
-    return Evidence(readings=readings, descends=case.descends, chance=case.chance, input_scale=case.input_scale)
+    looked = looked_at(module, chosen, loss) if case.descends and not readings.origins else {}
+    return Evidence(readings=readings, **looked, descends=case.descends, chance=case.chance, input_scale=case.input_scale)
 
 
 def _located(

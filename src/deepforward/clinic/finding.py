@@ -7,6 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deepforward.instruments import Smoothness
+from deepforward.instruments.normalization_check import InputScale
+from deepforward.instruments.phase import PhaseReading
+from deepforward.instruments.rank_collapse import Representations
 from deepforward.instruments.readings import Readings
 
 
@@ -25,7 +29,12 @@ class Evidence:
         reached: What the run came to in the unit of `chance`, on validation examples, where the loss itself tells nothing;
             NaN if it diverged; None if it was not measured.
         input_scale: Root mean square of what the model is fed, after scaling, or None if unknown; initialisations assume 1.
+        inputs: Scale of the inputs as the model gets them, feature by feature; None where it was not looked at.
         twin: The same facts for the shallower twin, if it was trained.
+        phase: Where the network stands between order and chaos, and its gradient against mean field theory; of a run, the
+            untrained network's. None where it was not looked at: a run that thrives has no need.
+        representations: How alike the network makes different examples, layer by layer; likewise.
+        smoothness: How fast its gradient turns along a short walk; likewise.
     """
 
     readings: Readings | None = None
@@ -36,7 +45,11 @@ class Evidence:
     floor: float = 0.0
     reached: float | None = None
     input_scale: float | None = None
+    inputs: InputScale | None = None
     twin: Evidence | None = None
+    phase: PhaseReading | None = None
+    representations: Representations | None = None
+    smoothness: Smoothness | None = None
 
     @property
     def loss(self) -> float | None:
@@ -75,6 +88,7 @@ class Finding:
         evidence: The numbers behind it (`rate_per_layer`, `decades`, `share`, `step`, ...), scale-free where possible.
         source: Citation of the theory that the rule rests on.
         prescriptions: Names of cards to try, most promising first.
+        change: The one change to make, with its numbers; "" where that is the first prescription as its card says it.
     """
 
     rule: str
@@ -84,6 +98,7 @@ class Finding:
     evidence: Mapping[str, Any]
     source: str
     prescriptions: tuple[str, ...] = ()
+    change: str = ""
 
 
 #: A rule: pure, evidence in, findings out (no finding or one; more only for separate causes).

@@ -71,6 +71,12 @@ ILLNESSES: Mapping[str, Illness] = {
         cure="learning-rate",
         placebo="critical-initialization",
     ),
+    "unscaled-inputs": Illness(
+        _digits(depth=3, initialization="he", learning_rate=0.2).replace(scaling="none"),
+        "raw pixels from 0 to 16, whose mean square of 60 makes the first layer's steps as many times too long",
+        cure="standardise-data",
+        placebo="residual-connections",
+    ),
     "dead-units": Illness(
         _digits(STACK, dead=2, learning_rate=0.3),
         "a layer of rectifiers whose bias never lets them fire",
@@ -78,10 +84,10 @@ ILLNESSES: Mapping[str, Illness] = {
         placebo="learning-rate",
     ),
     "saturation": Illness(
-        _digits(depth=4, activation="tanh", learning_rate=2.0),
-        "steps so long that they push tanh to its ends",
-        cure="batch-normalization",
-        placebo="critical-initialization",
+        _digits(STACK, depth=4, activation="tanh", weight_variance=400.0),
+        "weights twenty times as large as tanh bears, which push it to its ends",
+        cure="critical-initialization",
+        placebo="gradient-clipping",
     ),
     "vanishing": Illness(
         _digits(depth=16),
@@ -95,13 +101,25 @@ ILLNESSES: Mapping[str, Illness] = {
         cure="residual-connections",
         placebo="gradient-clipping",
     ),
-    "degradation": Illness(
+    "rank-collapse": Illness(
         _digits(depth=32, width=64, initialization="he", learning_rate=0.02),
         "a deep plain network whose gradient is as strong at its first layer as at its last, but carries no information",
         cure="residual-connections",
         placebo="gradient-clipping",
-        needs_twin=True,
         seeds=range(5),
+    ),
+    "long-steps": Illness(
+        _digits(depth=4, activation="tanh", learning_rate=2.0),
+        "steps so long that they push tanh to its ends",
+        cure="learning-rate",
+        placebo="critical-initialization",
+    ),
+    "degradation": Illness(
+        _digits(depth=16, normalization="batch"),
+        "plain layers, normalised, whose gradient is within bounds and which learn less than four of them",
+        cure="residual-connections",
+        placebo="gradient-clipping",
+        needs_twin=True,
     ),
     "no-progress": Illness(
         _digits(depth=3, learning_rate=1e-5, batch_size=32),

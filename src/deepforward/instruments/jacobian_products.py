@@ -66,11 +66,19 @@ class JacobianProducts:
         if self._tangent is None:
             weights = torch.zeros_like(self._end, requires_grad=True)
             (pulled,) = torch.autograd.grad([self._end], [self._start], [weights], create_graph=True)
-            if not pulled.requires_grad:
-                raise RuntimeError("an operation of the model hides its backward pass")
+            if not pulled.requires_grad or not self._is_transpose(weights, pulled):
+                raise RuntimeError("an operation of the model has no second derivative")
             self._tangent = weights, pulled
         weights, pulled = self._tangent
         return self._products([pulled], [weights], pulled, weights, vectors)
+
+    def _is_transpose(self, weights: Tensor, pulled: Tensor) -> bool:
+        """Whether v^T J (J^T v) = |J^T v|^2: an operation without a second derivative may be left out without a word."""
+        v = torch.randn(1, self.outputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        pulled_v = self.transposed(v)
+        square = float(pulled_v.square().sum())
+        found = float((v * self._products([pulled], [weights], pulled, weights, pulled_v)).sum())
+        return abs(found - square) <= torch.finfo(self._start.dtype).eps ** 0.25 * square
 
     def matrix(self) -> Float64[Tensor, "outputs inputs"]:
         """All of J, row by row, or column by column where the inputs are fewer and the model allows it."""

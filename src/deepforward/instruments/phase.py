@@ -43,7 +43,7 @@ class LayerPhase:
         activation: Name of the activation that follows, where it is one of deepforward's and `source` is `mean field`.
         sigma_w: sqrt(fan_in * mean square weight) of the affine layer, fan_in counting the kernel; None for a block.
         sigma_b: sqrt(mean square bias); None for a block.
-        width: Numbers in one example of z.
+        width: Units of z: channels of images, features otherwise.
         q: Mean square of z.
         q_predicted: The same by mean field; None where it does not apply.
         chi: Factor by which |dL/dz|^2 should grow from the next place to this: by mean field, or of the random vector.
@@ -79,17 +79,17 @@ class PhaseReading:
         phase: `ordered` (gradients vanish), `critical` or `chaotic` (they explode); None for a network of one place, and where
             width and depth are too small to tell. Critical is what cannot be told from chi = 1, at a distance below 0.1: by the
             number of weights, and because the depth scale is six times the depth.
-        chi: Factor by which |dL/dz|^2 grows a layer, backwards: by mean field where the signal has settled, or as measured on
-            average by random vectors; None for one place.
+        chi: Factor by which |dL/dz|^2 grows a layer, backwards: by mean field where the signal has settled, or the geometric
+            mean of those measured, the head left out; None for one place.
         depth_scale: 1 / |log chi|, layers in which it changes by e; None at criticality.
         trainable_depth: 6 depth scales, about as deep as such a network can be trained, or `critical`: any depth.
         activation: Name of the activation that follows most of the affine layers, if it is one of deepforward's.
         sigma_w, sigma_b: Root mean square over the affine layers between activations that mean field predicts: the
             network's position in the phase picture; None if `source` is not `mean field`.
         critical_sigma_w, critical_sigma_b: Where a network of this activation is critical; None likewise.
-        growth: Factor by which |dL/dz|^2 grows a layer, as measured from the last place to the first; None if nothing arrives.
+        growth: Geometric mean of the factors by which |dL/dz|^2 does grow, the head left out; None if nothing arrives.
         predicted_decades, measured_decades, band: Those of the first place.
-        depth_to_width: Sum of 1 / width over the places but the last: how strongly single networks depart from the prediction.
+        depth_to_width: Sum of 1 / width over the places but the last, L/N: how far single networks depart from the prediction.
         doubled: Whether the gradient was taken in float64, having fallen below the range of the model's own numbers.
     """
 
@@ -210,7 +210,8 @@ def _reading(places: Sequence[Place], functions: Sequence[Elementwise | None], d
     depth = len(layers) - 1
     measured = layers[0].measured_decades
     settled = _settled(places, predicted)
-    chi, tolerance = (settled.chi, settled.tolerance) if settled else _average_gain(layers)
+    chi = settled.chi if settled else _average([layer.predicted_decades for layer in layers])
+    tolerance = settled.tolerance if settled else _scatter(layers)
     kind = _kind(chi, max(tolerance, 1 / (_TRAINABLE * depth))) if depth else None
     scale = None if chi is None or kind == "critical" else 1 / abs(math.log(chi)) if chi > 0 else 0.0
     return PhaseReading(
@@ -225,7 +226,7 @@ def _reading(places: Sequence[Place], functions: Sequence[Elementwise | None], d
         sigma_b=math.sqrt(settled.bias_variance) if settled else None,
         critical_sigma_w=math.sqrt(settled.critical.weight_variance) if settled else None,
         critical_sigma_b=math.sqrt(settled.critical.bias_variance) if settled else None,
-        growth=10 ** (measured / depth) if depth and measured is not None else None,
+        growth=_average([layer.measured_decades for layer in layers]),
         predicted_decades=layers[0].predicted_decades,
         measured_decades=measured,
         band=layers[0].band,
@@ -264,13 +265,17 @@ def _settled(places: Sequence[Place], predicted: Sequence[Prediction]) -> _Settl
     return _Settled(point.chi, 3 * math.sqrt(2 / numbers), usual, weight, bias, critical_point(function))
 
 
-def _average_gain(layers: Sequence[LayerPhase]) -> tuple[float | None, float]:
-    """Geometric mean of the growth a layer, and three times its standard deviation, from width, over networks."""
-    depth, decades = len(layers) - 1, layers[0].predicted_decades
-    if not depth or decades is None:
-        return None, 0.0
-    scatter = math.sqrt(5 * sum(1 / layer.width for layer in layers[:-1])) / depth
-    return 10 ** (decades / depth), 3 * scatter
+def _average(decades: Sequence[float | None]) -> float | None:
+    """Geometric mean of the growth from place to place; the head, which comes once and may pool, counts only if alone."""
+    last = -2 if len(decades) > 2 else -1
+    first, end, depth = decades[0], decades[last], len(decades) + last
+    return None if not depth or first is None or end is None else 10 ** ((first - end) / depth)
+
+
+def _scatter(layers: Sequence[LayerPhase]) -> float:
+    """Three times the standard deviation, over networks of this width, of the mean of the growth's logarithm."""
+    depth = max(len(layers) - 1, 1)
+    return 3 * math.sqrt(5 * sum(1 / layer.width for layer in layers[:-1])) / depth
 
 
 def _kind(chi: float | None, tolerance: float) -> Literal["ordered", "critical", "chaotic"] | None:

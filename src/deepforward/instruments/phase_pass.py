@@ -55,8 +55,8 @@ class Place:
 
     @property
     def width(self) -> int:
-        """Numbers in one example."""
-        return math.prod(self.shape[1:])
+        """Channels of images, features otherwise."""
+        return self.shape[1] if len(self.shape) > 3 else self.shape[-1]
 
     @property
     def out_of_range(self) -> bool:

@@ -184,7 +184,7 @@ def _quartic(plain: list[float], progress: Callable[[str], None]) -> Iterator[di
     for start in plain:
         progress(f"plain descent on x^4 from {start:g}")
         h = theorem_6_step(L0, L1, _cube(start))
-        yield number("x^4, plain", start, _descend(_cube, start, lambda norm, h=h: h, epsilon, PATIENCE))
+        yield number("x^4, plain", start, _descend(_cube, start, _clipped(h, math.inf), epsilon, PATIENCE))
 
 
 def _starts(rng: torch.Generator) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from deepforward.errors import InvalidOption, ShapeError
 from deepforward.theory.mean_field import MeanFieldLayer
-from deepforward.theory.quadrature import LARGEST, SMALLEST, Activation, Elementwise, kinks, moments_of, pieces
+from deepforward.theory.quadrature import LARGEST, SMALLEST, Activation, Elementwise, identify, kinks, moments_of, pieces
 
 
 def product(phi: Elementwise, q: float, correlation: float) -> float:
@@ -36,10 +36,10 @@ def product(phi: Elementwise, q: float, correlation: float) -> float:
     Returns:
         The expectation; the difference from E[phi^2] to 1e-4 of its size, far better where phi is smooth and q moderate.
     """
-    return product_of(Activation(phi), q, correlation)
+    return product_of(identify(phi), q, correlation)
 
 
-@functools.lru_cache(maxsize=65536)
+@functools.lru_cache(maxsize=16384)
 def product_of(activation: Activation, q: float, correlation: float) -> float:
     """`product` of a function whose values have been taken."""
     q, c = min(max(q, SMALLEST), LARGEST), min(max(correlation, -1.0), 1.0)
@@ -47,7 +47,8 @@ def product_of(activation: Activation, q: float, correlation: float) -> float:
     square = moments_of(activation, q).square
     if b == 0:
         return square
-    t, of_t = pieces(np.linspace(0, 9, 7), 8)
+    bends = np.array([0.75, 2, 4, 10]) / (b * math.sqrt(q))
+    t, of_t = pieces(np.unique(np.concatenate([np.linspace(0, 9, 7), bends[bends < 9]])), 8)
     s, of_s = pieces(_edges(q, a, b, kinks(activation.phi)), 8)
     root = math.sqrt(q)
     along, across = root * a * s[:, None], root * b * t
@@ -84,7 +85,7 @@ def propagate_correlation(layers: Sequence[MeanFieldLayer], q: Sequence[float], 
         raise InvalidOption(f"got a correlation of {correlation}; expected a number in [-1, 1]; divide by the mean square")
     if len(q) != len(layers):
         raise ShapeError(f"got {len(q)} second moments for {len(layers)} layers; expected one each; pass Trajectory.q")
-    known = {id(layer.activation): Activation(layer.activation) for layer in layers[:-1]}
+    known = {id(layer.activation): identify(layer.activation) for layer in layers[:-1]}
     weighed = (q[0] - layers[0].bias_variance) * correlation
     found = [_ratio(weighed + layers[0].bias_variance, q[0])]
     for at, after in enumerate(layers[1:]):
@@ -107,6 +108,6 @@ def slope_product(phi: Elementwise, q: float, correlation: float) -> float:
         q: Variance, positive.
         correlation: c in (-1, 1).
     """
-    activation, step = Activation(phi), min(0.03, (1 - abs(correlation)) / 2)
+    activation, step = identify(phi), min(0.03, (1 - abs(correlation)) / 2)
     above, below = (product_of(activation, q, correlation + side) for side in (step, -step))
     return (above - below) / (2 * step * q)

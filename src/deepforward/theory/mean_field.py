@@ -22,7 +22,7 @@ from torch import Tensor
 
 from deepforward.errors import InvalidOption
 from deepforward.theory.finite_width import Noise, log_mean_and_variance
-from deepforward.theory.quadrature import Activation, Elementwise, Moments, moments, moments_of
+from deepforward.theory.quadrature import Activation, Elementwise, Moments, identify, moments, moments_of
 
 __all__ = [
     "Criticality",
@@ -183,7 +183,7 @@ def propagate(layers: Sequence[MeanFieldLayer], input_square: float) -> Trajecto
     known: dict[int, Activation] = {}
     for layer, after in itertools.pairwise(layers):
         if id(layer.activation) not in known:
-            known[id(layer.activation)] = Activation(layer.activation)
+            known[id(layer.activation)] = identify(layer.activation)
         found = moments_of(known[id(layer.activation)], q)
         noises.append(Noise.of(found, q, after.weight_variance, after.bias_variance, after.fan_in))
         q = after.weight_variance * found.square + after.bias_variance

@@ -20,7 +20,7 @@ from jaxtyping import Float64
 from scipy import optimize
 
 from deepforward.theory.correlation import product_of, slope_product
-from deepforward.theory.quadrature import Activation, Elementwise, Moments, moments_of
+from deepforward.theory.quadrature import Activation, Elementwise, Moments, identify, moments_of
 
 #: |chi - 1| below this counts as critical: over 1000 layers the gradient changes by less than e.
 CRITICAL = 1e-3
@@ -88,7 +88,7 @@ def fixed_point(phi: Elementwise, weight_variance: float, bias_variance: float, 
     Returns:
         q*, to about 1e-9 of its size; 0 where it is below 1e-9, inf where above 1e9.
     """
-    activation = Activation(phi)
+    activation = identify(phi)
 
     def excess(log_q: float) -> float:
         """(q' - q)/q."""
@@ -126,7 +126,7 @@ def phase_point(phi: Elementwise, weight_variance: float, bias_variance: float, 
     """
     q = fixed_point(phi, weight_variance, bias_variance, start)
     at = min(max(q, _LOWEST**2), _HIGHEST)
-    found = moments_of(Activation(phi), at)
+    found = moments_of(identify(phi), at)
     chi = weight_variance * found.slope
     critical = abs(chi - 1) < CRITICAL
     kind = "critical" if critical else "ordered" if chi < 1 else "chaotic"
@@ -165,7 +165,7 @@ def _settled_correlation(phi: Elementwise, weight_variance: float, bias_variance
     E[phi(u) phi(v)] is a power series of c with coefficients >= 0, so that on [0, 1] the map is convex: it crosses the diagonal
     once, or its value at 0 is 0.
     """
-    activation = Activation(phi)
+    activation = identify(phi)
     total = weight_variance * moments_of(activation, q).square + bias_variance
 
     def excess(c: float) -> float:
@@ -205,7 +205,7 @@ def critical_line(phi: Elementwise, q: Sequence[float]) -> CriticalLine:
     """
     points = []
     for value in sorted(q):
-        found = moments_of(Activation(phi), value)
+        found = moments_of(identify(phi), value)
         if found.slope <= 0:
             continue
         bias_variance = value - found.square / found.slope
@@ -226,7 +226,7 @@ def phase_grid(phi: Elementwise, sigma_w: Sequence[float], sigma_b: Sequence[flo
         sigma_w: Square roots of fan_in * Var W, along the columns.
         sigma_b: Standard deviations of the biases, along the rows.
     """
-    table = _moments_over_q(Activation(phi))
+    table = _moments_over_q(identify(phi))
     weight, bias = np.asarray(sigma_w, np.float64) ** 2, np.asarray(sigma_b, np.float64) ** 2
     excess = (weight[None, :, None] * table.square + bias[:, None, None]) / table.q - 1
     middle = len(_GRID) // 2

@@ -71,6 +71,16 @@ class Activation:
         return hash(self.values)
 
 
+def identify(phi: Elementwise) -> Activation:
+    """The first function seen that agrees with `phi` in value, so that caches keep one of them and not every network's own."""
+    return _first(Activation(phi))
+
+
+@functools.lru_cache(maxsize=256)
+def _first(activation: Activation) -> Activation:
+    return activation
+
+
 @functools.cache
 def _fingerprint() -> Tensor:
     """Points, dense near 0 and out to a million, at which no two activations in use agree."""
@@ -95,7 +105,7 @@ def kinks(phi: Elementwise) -> tuple[float, ...]:
     Args:
         phi: Elementwise function that autograd can differentiate, called on float64.
     """
-    return _kinks(Activation(phi))
+    return _kinks(identify(phi))
 
 
 @functools.lru_cache(maxsize=256)
@@ -160,26 +170,29 @@ def moments(phi: Elementwise, q: float) -> Moments:
     Returns:
         The expectations, to about 1e-11 of their size.
     """
-    return moments_of(Activation(phi), q)
+    return moments_of(identify(phi), q)
 
 
-@functools.lru_cache(maxsize=65536)
+@functools.lru_cache(maxsize=16384)
 def moments_of(activation: Activation, q: float) -> Moments:
     """`moments` of a function whose values have been taken: computed once for all functions that agree in them."""
     q = min(max(q, SMALLEST), LARGEST)
     z, weights = normal_nodes(q, _kinks(activation))
     x = math.sqrt(q) * z
     y, slope = derivative(activation.phi, x)
-    squared, steepness = y * y, slope * slope
-    integrands = (squared, steepness, y * slope * x / q, squared**2, steepness**2, squared * steepness)
-    square, mean_slope, growth, *fourth = (torch.stack(integrands) @ weights).tolist()
-    bend, (slope_growth, slope_bend) = _elasticity(squared, z, weights)[1], _elasticity(steepness, z, weights)
-    return Moments(square, mean_slope, growth, bend, slope_growth, slope_bend, *fourth)
+    squared, steepness, z_squared = y * y, slope * slope, z * z
+    # integrated by parts, derivatives by ln q need none of phi'
+    weighed = torch.stack((weights, weights * (z_squared - 1), weights * (z_squared * (z_squared - 4) + 1)))
+    (square, *of_square), (mean_slope, *of_slope) = (weighed @ torch.stack((squared, steepness), 1)).T.tolist()
+    growth = float(weights @ (y * slope * x)) / q
+    weighed_square = weights * squared
+    fourth = float(weighed_square @ squared), float((weights * steepness) @ steepness), float(weighed_square @ steepness)
+    bend = _elasticity(square, *of_square)[1]
+    return Moments(square, mean_slope, growth, bend, *_elasticity(mean_slope, *of_slope), *fourth)
 
 
-def _elasticity(f: Tensor, z: Tensor, weights: Tensor) -> tuple[float, float]:
-    """First and second derivative of ln E[f(sqrt(q) z)] by ln q, integrated by parts so that f need not be differentiable."""
-    mean, first, second = (torch.stack((f, f * (z**2 - 1), f * (z**4 - 4 * z**2 + 1))) @ weights).tolist()
+def _elasticity(mean: float, first: float, second: float) -> tuple[float, float]:
+    """First and second derivative of ln E[f(sqrt(q) z)] by ln q, from E[f], E[f (z^2 - 1)] and E[f (z^4 - 4 z^2 + 1)]."""
     if mean <= 0:
         return 0.0, 0.0
     return first / mean / 2, second / mean / 4 - (first / mean / 2) ** 2

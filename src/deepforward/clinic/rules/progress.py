@@ -12,8 +12,8 @@ from deepforward.clinic.finding import Evidence, Finding
 #: Progress above which nothing about a run calls for a cure.
 ENOUGH = 0.9
 
-#: Progress below which a run counts as not having begun to learn.
-NONE_YET = 0.05
+#: Progress below which a run counts as not having begun to learn, and below which it has not come far.
+NONE_YET, HALF = 0.05, 0.5
 
 #: Steps before which a run that has not begun to learn may still do so, and epochs after which a loss that stands still tells.
 EARLY_STEPS, FLAT_EPOCHS = 100, 3

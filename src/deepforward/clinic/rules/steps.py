@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 
 from deepforward.clinic.finding import Evidence, Finding
-from deepforward.clinic.rules.progress import thriving
+from deepforward.clinic.rules.progress import HALF, thriving
 from deepforward.clinic.rules.units import MOST, share_of_layers
+from deepforward.theory import largest_stable_rate
 
 #: Share of the chance loss by which a loss must rise, from one epoch to the next or above chance at the end, to tell.
 JUMP = 0.25
 
 #: Update of the weights, in units of their size, of the middle layer at the middle step. Healthy runs stay below a tenth of it.
 LONG = 0.05
-
-#: Progress below which updates of that length count as the reason.
-HALF = 0.5
 
 
 def long_steps(evidence: Evidence) -> list[Finding]:
@@ -32,18 +30,38 @@ def long_steps(evidence: Evidence) -> list[Finding]:
     for look in (_jumping, _driven_out, _long_updates):
         if (seen := look(evidence)) is not None:
             cause, layer, numbers = seen
+            limit = stable_rate(evidence)
             return [
                 Finding(
                     rule="long-steps",
                     layer=layer,
                     severity=1.0 - (evidence.progress or 0.0),
-                    cause=f"{cause}: the steps are too long",
-                    evidence=numbers,
+                    cause=f"{cause}: the steps are too long{_against(limit, evidence)}",
+                    evidence=dict(numbers) | ({} if limit is None else {"stable_rate": limit}),
                     source="Bengio 2012, Practical recommendations for gradient-based training; Santurkar et al. 2018",
                     prescriptions=("learning-rate", "gradient-clipping", "batch-normalization"),
                 )
             ]
     return []
+
+
+def stable_rate(evidence: Evidence) -> float | None:
+    """The largest rate at which every step of the measured walk is stable, for the recipe's momentum.
+
+    Source: Polyak 1964; Zhang, He, Sra, Jadbabaie 2020 (smoothness along the step).
+    """
+    if evidence.smoothness is None or not evidence.smoothness.smoothness or evidence.recipe.get("optimizer") != "sgd":
+        return None
+    options = evidence.recipe.get("optimizer_options") or {}
+    steepest = max(evidence.smoothness.smoothness)
+    return largest_stable_rate(steepest, options.get("momentum", 0.0), nesterov=bool(options.get("nesterov", False)))
+
+
+def _against(limit: float | None, evidence: Evidence) -> str:
+    rate = evidence.recipe.get("learning_rate")
+    if limit is None or not isinstance(rate, (int, float)) or rate <= limit:
+        return ""
+    return f"; the rate is {rate:.3g}, and from {limit:.2g} on a step may overshoot where the gradient turns fastest at first"
 
 
 #: What is seen, the layer where it begins or "", and the numbers behind it.

@@ -51,14 +51,18 @@ def phase_picture(
     with np.errstate(over="ignore"):
         growth = chi**depth
     kinds = [[classify(float(value)) for value in row] for row in growth]
+    left, low = ([significant(float(border)) for border in borders] for borders in (x, y))
     cells = [
         {
-            **{"x": significant(x[i]), "x2": significant(x[i + 1]), "y": significant(y[j]), "y2": significant(y[j + 1])},
+            "x": left[i],
+            "x2": left[i + 1],
+            "y": low[j],
+            "y2": low[j + 1],
             "c": kinds[j][i],
-            "chi": drawable(float(chi[j, i]), log=False),
+            "chi": drawable(value, log=False),
         }
-        for j in range(len(biases))
-        for i in range(len(weights))
+        for j, row in enumerate(chi.tolist())
+        for i, value in enumerate(row)
     ]
     shown = sorted({kind for row in kinds for kind in row} - {NOT_FINITE})
     legend = list(range(shown[0], shown[-1] + 1)) if shown else []
