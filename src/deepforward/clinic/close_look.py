@@ -1,4 +1,4 @@
-"""Everything that can be measured of a module by passes of its own, for a page that shows it."""
+"""What rules need not know of a module, and a page shows: measured by passes of its own."""
 
 from __future__ import annotations
 
@@ -14,10 +14,6 @@ from deepforward.instruments import (
     JacobianSpectra,
     JacobianSpectrum,
     LocalSmoothness,
-    Phase,
-    PhaseReading,
-    RankCollapse,
-    Representations,
     Shift,
     Smoothness,
 )
@@ -34,16 +30,12 @@ class CloseLook:
     """What each examination measured; None where it refuses the module.
 
     Attributes:
-        phase: Phase and growth of the gradient, measured and predicted.
-        representations: How alike examples become.
         spectra: Singular values of the Jacobian.
         smoothness: How fast the gradient turns along a short walk.
         shift: How much gradients change because earlier layers move.
         blocks: What residual blocks add.
     """
 
-    phase: PhaseReading | None = None
-    representations: Representations | None = None
     spectra: JacobianSpectra | None = None
     smoothness: Smoothness | None = None
     shift: Shift | None = None
@@ -51,13 +43,11 @@ class CloseLook:
 
 
 def look_closely(case: Case) -> CloseLook:
-    """Make every examination on the batches of a case; the module is left as found."""
+    """Make the examinations that a diagnosis can do without; the module is left as found."""
     smoothness = _measured(LocalSmoothness(_STEPS), case)
     # A rate at which the walk is stable stands for the training's, which nobody knows yet.
     rates = [1 / value for value in smoothness.smoothness if value > 0] if smoothness is not None else []
     return CloseLook(
-        phase=_measured(Phase(), case),
-        representations=_measured(RankCollapse(), case),
         spectra=_measured(JacobianSpectrum(), case),
         smoothness=smoothness,
         shift=_measured(CovariateShift(min(rates), count=_LAYERS), case) if rates else None,

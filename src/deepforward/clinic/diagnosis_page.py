@@ -52,16 +52,16 @@ def diagnosis_page(
 
 
 def _blocks(diagnosis: Diagnosis, look: CloseLook, command: str, facts: Mapping[str, Any]) -> Iterator[Block]:
-    readings = diagnosis.evidence.readings
+    evidence, readings = diagnosis.evidence, diagnosis.evidence.readings
     findings = [asdict(finding) for finding in diagnosis.findings]
     yield from conclusion_section(RunRecord(recipe={}, status="not trained", findings=findings, readings=readings))
-    if look.phase is not None:
-        yield from _growth(look.phase)
-        yield from _phase(look.phase)
+    if evidence.phase is not None:
+        yield from _growth(evidence.phase)
+        yield from _phase(evidence.phase)
     if look.spectra is not None and look.spectra.maps:
         yield from _spectrum(look.spectra)
-    if look.representations is not None and look.representations.layers:
-        yield from _likeness(look.representations)
+    if evidence.representations is not None and evidence.representations.layers:
+        yield from _likeness(evidence.representations)
     if look.smoothness is not None and look.smoothness.losses:
         yield from _smoothness(look.smoothness)
     if look.shift is not None and look.shift.layers:
