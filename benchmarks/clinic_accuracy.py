@@ -126,6 +126,7 @@ def _plant(cause: str, draw: Draw, options: dict[str, Any], fields: dict[str, An
             options |= {"kind": "dense", "width": 16}
     elif cause == "inputs alike in the depth":
         options |= {"kind": "dense", "activation": draw.among("relu", "gelu"), "depth": draw.whole(28, 44)}
+        options |= {"width": draw.among(32, 48, 64)}
         options |= dict(zip(("weight_variance", "bias_variance"), CRITICAL[options["activation"]], strict=True))
     elif cause == "a dead layer":
         options |= {"activation": "relu", "depth": draw.whole(3, 6)}

@@ -91,7 +91,16 @@ def test_a_run_keeps_its_findings_beside_what_it_held(ill_run):
 def test_the_json_form_is_the_published_one(ill_run):
     written = json.loads(diagnose(ill_run).to_json())
     assert written.keys() == {"findings", "verdicts"}
-    assert written["findings"][0].keys() == {"rule", "layer", "severity", "cause", "evidence", "source", "prescriptions"}
+    assert written["findings"][0].keys() == {
+        "rule",
+        "layer",
+        "severity",
+        "cause",
+        "evidence",
+        "source",
+        "prescriptions",
+        "change",
+    }
 
 
 def test_regression_is_diagnosed_with_its_own_objective():

@@ -76,3 +76,10 @@ def test_a_branch_whose_gradient_a_sum_passes_by_does_not_count():
 def test_the_affine_layer_of_transformers_is_one():
     flow = gradient_flow(readings(geometric(-0.5, 6), ["Conv1D", "Linear"] * 3))
     assert flow.decades == pytest.approx(-2.5)
+
+
+@pytest.mark.parametrize("kinds", [None, ["Conv2d"] * 6 + ["Linear"] * 2])
+def test_few_units_of_the_output_do_not_hide_what_grows_before_it(kinds):
+    """The gradient of an element of the output is as many times greater as the layer has fewer of them."""
+    rising = [*geometric(0.5, 6), *([30.0] if kinds else []), 30.0]
+    assert gradient_flow(readings(rising, kinds)).decades == pytest.approx(3.0 if kinds is None else 3.5)

@@ -79,10 +79,19 @@ def gradient_flow(readings: Readings | None) -> Flow | None:
 
 
 def _passing(gradient: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """The gradients of layers with weights, with the valleys between higher ones filled; others as they are."""
-    weighted = np.where(np.isin(kinds, ["Conv", "Linear", "Embedding"]) & np.isfinite(gradient), gradient, 0.0)
-    before, behind = np.maximum.accumulate(weighted), np.maximum.accumulate(weighted[::-1])[::-1]
-    return np.where(np.isfinite(gradient), np.maximum(gradient, np.minimum(before, behind)), gradient)
+    """The gradients of layers with weights, with the valleys between higher ones filled; others as they are.
+
+    Behind a layer only those count whose elements are no fewer, and so no greater for that reason alone: those of its kind in a
+    row, without the output layer.
+    """
+    filled = gradient.copy()
+    weighted = np.flatnonzero(np.isin(kinds, ["Conv", "Linear", "Embedding"]) & np.isfinite(gradient))[:-1]
+    before = np.maximum.accumulate(gradient[weighted])
+    convolves = kinds[weighted] == "Conv"
+    for alike in np.split(np.arange(len(weighted)), np.flatnonzero(convolves[1:] != convolves[:-1]) + 1):
+        here = gradient[weighted[alike]]
+        filled[weighted[alike]] = np.minimum(before[alike], np.maximum.accumulate(here[::-1])[::-1])
+    return filled
 
 
 def _slope(position: np.ndarray, levels: np.ndarray) -> float:

@@ -30,8 +30,15 @@ def not_finite(evidence: Evidence) -> list[Finding]:
             evidence=dict(origin),
             source="Bengio 2012, Practical recommendations for gradient-based training",
             prescriptions=prescriptions,
+            change="" if prescriptions else _mend(origin),
         )
     ]
+
+
+def _mend(origin: Mapping[str, Any]) -> str:
+    if origin["place"] == "input":
+        return "repair or remove these examples"
+    return f"keep what {origin['layer'] or 'the loss'} divides by, or takes the root or logarithm of, away from 0"
 
 
 def _where(origin: Mapping[str, Any]) -> str:

@@ -15,6 +15,11 @@ ALIVE = 1e-30
 #: unit is as likely off for all of them as on.
 MOST = 0.9
 
+#: Biases that are so far above those at the edge, in units of the pre-activation, or weights so many times, make units flat.
+FAR_BIAS, FAR_WEIGHTS = 1.0, 2.0
+
+_AFFINE = frozenset({"Linear", "Conv1d", "Conv2d", "Conv3d"})
+
 
 def dead_units(evidence: Evidence) -> list[Finding]:
     """Nearly all units of some layer give zero for every example, or let no gradient pass at all, from the first step on.
@@ -72,8 +77,26 @@ def _flat_units(
             evidence={"share": float(share[worst]), "layers": [readings.layers[i] for i in ill]},
             source=source,
             prescriptions=prescriptions,
+            change=_redraw(evidence, int(worst)),
         )
     ]
+
+
+def _redraw(evidence: Evidence, at: int) -> str:
+    """What to draw anew in the affine layer before a layer of activations, if its weights or biases are far from the edge."""
+    readings, phase = evidence.readings, evidence.phase
+    if readings is None or phase is None or phase.critical_sigma_w is None or phase.critical_sigma_b is None:
+        return ""
+    before = [name for name, kind in zip(readings.layers[:at], readings.kinds[:at], strict=True) if kind in _AFFINE]
+    found = next((layer for layer in phase.layers if before and layer.key == before[-1]), None)
+    if found is None or found.sigma_w is None or found.sigma_b is None:
+        return ""
+    changes = []
+    if found.sigma_b > phase.critical_sigma_b + FAR_BIAS:
+        changes.append(f"the biases at sigma_b {found.sigma_b:.3g} -> {phase.critical_sigma_b:.3g}")
+    if found.sigma_w > FAR_WEIGHTS * phase.critical_sigma_w:
+        changes.append(f"the weights at sigma_w {found.sigma_w:.3g} -> {phase.critical_sigma_w:.3g}")
+    return f"draw {' and '.join(changes)} in {found.key.removesuffix('#0')}" if changes else ""
 
 
 def _cut_off(evidence: Evidence, source: str, prescriptions: tuple[str, ...]) -> list[Finding]:
