@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from deepforward.clinic.close_look import CloseLook
 from deepforward.engine.run import versions
-from deepforward.instruments import JacobianSpectra, PhaseReading, Representations, Shift, Smoothness
+from deepforward.instruments import JacobianSpectra, PhaseReading, Readings, Representations, Shift, Smoothness
 from deepforward.instruments.degradation import Blocks
 from deepforward.layers.activations import ACTIVATIONS
 from deepforward.report import Block, Code, Facts, Heading, Page, RunRecord
@@ -70,12 +70,19 @@ def _blocks(diagnosis: Diagnosis, look: CloseLook, command: str, facts: Mapping[
         yield from _residual(look.blocks)
     if readings is not None and readings.steps and readings.layers:
         yield Heading("Layer by layer")
-        # Where no step was taken, the batches differ by chance only.
-        yield from (readings_section if "update_ratio" in readings.values else layers_section)(readings)
+        if "update_ratio" in readings.values:
+            yield from readings_section(readings)
+        else:  # no step was taken, and the batches differ by chance only
+            yield from layers_section(_first(readings))
     yield Heading("How this was made")
     if command:
         yield Code(command)
     yield Facts({**facts, **versions()}, half=True)
+
+
+def _first(readings: Readings) -> Readings:
+    """The readings of the first batch."""
+    return replace(readings, steps=readings.steps[:1], values={name: x[:1] for name, x in readings.values.items()})
 
 
 def _growth(phase: PhaseReading) -> Iterator[Block]:

@@ -25,7 +25,9 @@ def conclusion_section(record: RunRecord) -> Iterator[Block]:
     yield _verdict(record)
     worst = _worst(record)
     for finding in record.findings or ():
-        yield _advice(finding, "" if finding is worst else _sentence(finding["cause"]))
+        said = [] if finding is worst else [_sentence(finding["cause"])]
+        change = finding.get("change", "")
+        yield _advice(finding, " ".join([*said, *([f"The change to make: {_sentence(change)}"] if change else [])]))
     if record.untreated is not None:
         for finding in record.untreated.findings or ():
             yield _before(finding)

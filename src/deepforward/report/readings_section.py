@@ -131,7 +131,7 @@ def _layer_table(readings: LayerReadings) -> Table:
         ["layer", "kind", *(statistic.title for statistic in statistics.values())],
         [[names[i], readings.kinds[i], *(medians[name][i] for name in statistics)] for i in range(count)],
         formats={statistic.title: statistic.spec for statistic in statistics.values()},
-        caption="Each layer call, from input to output: medians over the sampled steps."
+        caption=f"Each layer call, from input to output{': medians over the sampled steps' if len(readings.steps) > 1 else ''}."
         + (f" The last {left} calls are left out." if left else ""),
     )
 
