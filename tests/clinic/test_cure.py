@@ -1,10 +1,13 @@
 import inspect
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from deepforward.clinic import cure
+from deepforward.clinic.comparison import COMPARED, CONTROL, RANDOM, against_random, is_cure
 from deepforward.data import load
 from deepforward.engine import Recipe
 from deepforward.errors import InvalidOption, RunMismatch
@@ -45,6 +48,25 @@ def test_the_control_is_among_the_verdicts_and_proves_nothing(cured):
     assert result.best.interval[0] > control.interval[1]
 
 
+def test_what_everybody_tries_and_a_random_change_stand_beside_the_cure(cured):
+    result, _ = cured
+    names = [verdict.prescription for verdict in result.verdicts]
+    assert set(COMPARED) <= set(names)
+    assert names[-2:] == [RANDOM, CONTROL]
+    assert len({(verdict.seeds, verdict.epochs, verdict.before) for verdict in result.verdicts[:-2]}) == 1
+    best, random = result.best, result.verdicts[-2]
+    mean, low, high = against_random(best, result.verdicts)
+    assert mean == pytest.approx(np.mean(best.after) - np.mean(random.after))
+    assert low <= mean <= high
+    assert f"above a random change: {mean:+.1%}" in str(result)
+
+
+def test_neither_the_control_nor_a_random_change_is_ever_a_cure(cured):
+    result, _ = cured
+    assert is_cure(result.best)
+    assert not any(is_cure(replace(result.best, prescription=name)) for name in (RANDOM, CONTROL))
+
+
 def test_both_runs_hold_findings_and_verdicts(cured):
     result, _ = cured
     published = json.loads(result.to_json())
@@ -67,10 +89,10 @@ def test_a_healthy_network_is_left_alone(tmp_path, digits):
 
 
 def test_what_nothing_cures_is_said_to_be_uncured(tmp_path, digits):
-    """Weights that decay faster than they learn: no prescription of ours touches the decay."""
+    """Weights that decay by half in one step, which makes it a long one: no prescription of ours touches the decay."""
     hopeless = deep(model_options={"depth": 1, "width": 1, "activation": "tanh"}, epochs=3, weight_decay=10.0)
     result = cure(hopeless, out=tmp_path / "hopeless", seeds=(0, 1), data=digits, quiet=True)
-    assert result.diagnosis.rules == ("no-progress",)
+    assert result.diagnosis.rules == ("long-steps",)
     assert result.best is None
     assert "no cure was proved" in str(result)
 

@@ -116,6 +116,12 @@ def test_a_loss_that_ends_far_above_guessing_is_told():
     assert "ends at 6, though guessing gives 2.3" in finding.cause
 
 
+def test_a_loss_that_began_above_guessing_and_hardly_moves_is_not_told_to_move_less():
+    still = readings(EVEN, KINDS, update_ratio=[1e-6, NAN] * 3)
+    assert long_steps(Evidence(history=history(9.0, 9.0, 9.0), chance=CHANCE, readings=still)) == []
+    assert long_steps(Evidence(history=history(9.0, 9.0, 9.0), chance=CHANCE))
+
+
 def test_steps_too_short_are_named():
     (finding,) = conclude(stuck(readings=readings(EVEN, KINDS, update_ratio=[1e-6, NAN] * 3))).findings
     assert finding.rule == "no-progress"

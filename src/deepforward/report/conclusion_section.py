@@ -129,10 +129,18 @@ def _advice(finding: Mapping[str, Any], cause: str) -> Advice:
     return Advice(
         title=_capital(_where(finding)),
         cause=cause,
-        actions=[_described(name) for name in finding.get("prescriptions", ())],
+        actions=_actions(finding),
         source=finding.get("source", ""),
         tone=_tone(finding["severity"]),
     )
+
+
+def _actions(finding: Mapping[str, Any]) -> list[str]:
+    """The one change to make, if it says more than the first prescription, then all prescriptions."""
+    described = [_described(name) for name in finding.get("prescriptions", ())]
+    change = str(finding.get("change", ""))
+    says_more = change and not (described and described[0].endswith(change))
+    return [_capital(change), *described] if says_more else described
 
 
 def _before(finding: Mapping[str, Any]) -> Advice:

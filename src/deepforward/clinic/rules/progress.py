@@ -112,13 +112,13 @@ def _at_chance(evidence: Evidence) -> Sight | None:
     guessed = guess(evidence.recipe.get("objective", ""))
     cause = f"the training loss is {loss:.3g} after {len(history)} epochs; guessing by {guessed} gives {evidence.chance:.3g}"
     numbers = {"progress": progress, "loss": loss, "chance": evidence.chance}
-    if (ratio := _longest_update(evidence)) is not None and ratio < SHORT:
+    if (ratio := longest_update(evidence)) is not None and ratio < SHORT:
         cause += f", for one step moves even the layer that moves most by {ratio:.2g} of its size: the steps are too short"
         return cause, numbers | {"update_ratio": ratio}, ("learning-rate",)
     return cause, numbers, ("learning-rate", "standardise-data", "batch-normalization", "activation-swap")
 
 
-def _longest_update(evidence: Evidence) -> float | None:
+def longest_update(evidence: Evidence) -> float | None:
     """Update of the layer that moves most, at the middle one of the sampled steps."""
     if evidence.readings is None or "update_ratio" not in evidence.readings.values:
         return None

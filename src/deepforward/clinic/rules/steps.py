@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deepforward.clinic.finding import Evidence, Finding
-from deepforward.clinic.rules.progress import HALF, thriving
+from deepforward.clinic.rules.progress import HALF, SHORT, longest_update, thriving
 from deepforward.clinic.rules.units import MOST, share_of_layers
 from deepforward.theory import largest_stable_rate
 
@@ -78,7 +78,8 @@ def _jumping(evidence: Evidence) -> Sight | None:
     if rise > JUMP * evidence.chance:
         numbers = {"rise": rise / evidence.chance, "progress": evidence.progress}
         return f"the training loss jumps, from {before:.3g} in one epoch to {after:.3g} in the next", "", numbers
-    if len(losses) > 1 and losses[-1] > (1 + JUMP) * evidence.chance:
+    moves = (ratio := longest_update(evidence)) is None or ratio >= SHORT  # else it began there, and has not come down yet
+    if moves and len(losses) > 1 and losses[-1] > (1 + JUMP) * evidence.chance:
         numbers = {"rise": losses[-1] / evidence.chance - 1, "progress": evidence.progress}
         return f"the training loss ends at {losses[-1]:.3g}, though guessing gives {evidence.chance:.3g}", "", numbers
     return None
