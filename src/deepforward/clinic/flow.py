@@ -68,6 +68,8 @@ def gradient_flow(readings: Readings | None) -> Flow | None:
     kinds = np.array([_WEIGHTED.get(kind, "Conv" if "Conv" in kind else kind) for kind in readings.kinds])
     gradient = _passing(readings.values["gradient_rms"][0], kinds)
     index = np.flatnonzero(np.isin(kinds, ["Conv", "Linear"]) & np.isfinite(gradient))
+    # Where nothing passes a layer and yet something arrives before it, the layer lies on a branch that is closed.
+    index = index[(gradient[index] > 0) | (np.maximum.accumulate(gradient[index]) == 0)]
     if len(index) < 3 or not gradient[index[-1]] > 0:
         return None
     steps = -np.diff(np.log10(np.maximum(gradient[index], _SMALLEST)))
