@@ -81,11 +81,10 @@ def _verdict(record: RunRecord) -> Verdict:
         return Verdict("cured", proof, numbers, "good")
     if record.findings is None:
         return Verdict(record.status, "Nobody has yet asked what is wrong with this run: `deepforward diagnose` does.", numbers)
-    if record.status == "not trained":
-        return Verdict("no illness found", "No rule finds anything wrong with this network.", numbers, "good")
-    if record.status not in ("finished", "stopped early"):
+    if record.status not in ("finished", "stopped early", "not trained"):
         return Verdict(record.status, "The run did not come to its end, and no rule names a cause.", numbers, "bad")
-    return Verdict("no illness found", "No rule finds anything wrong with this run.", numbers, "good")
+    judged = "network" if record.status == "not trained" else "run"
+    return Verdict("no illness found", f"No rule finds anything wrong with this {judged}.", numbers, "good")
 
 
 def _worst(record: RunRecord) -> Mapping[str, Any] | None:
