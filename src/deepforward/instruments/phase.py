@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,12 +16,10 @@ from deepforward.instruments.examination import Examination
 from deepforward.instruments.left_as_found import left_as_found
 from deepforward.instruments.model_call import ModelCall, call_of, first_batch
 from deepforward.instruments.phase_pass import Place, double_twin, places_of
-from deepforward.instruments.phase_prediction import Prediction, predictions, sigmas_of
+from deepforward.instruments.phase_prediction import name_of, predictions, settled, sigmas_of
 from deepforward.instruments.wrappers import unwrapped
-from deepforward.layers.activations import ACTIVATIONS
 from deepforward.layers.wiring import trace
-from deepforward.theory.mean_field import Criticality, Elementwise, critical_point
-from deepforward.theory.phase import phase_point
+from deepforward.theory.mean_field import Elementwise
 
 #: Layers in which a network can be trained, in units of the depth scale (Schoenholz et al. 2017, section 5).
 _TRAINABLE = 6.0
@@ -193,7 +190,7 @@ def _reading(places: Sequence[Place], functions: Sequence[Elementwise | None], d
         LayerPhase(
             key=place.key,
             source=step.source,
-            activation=_name(step.function),
+            activation=name_of(step.function),
             sigma_w=math.sqrt(sigma.weight) if sigma else None,
             sigma_b=math.sqrt(sigma.bias) if sigma else None,
             width=place.width,
@@ -209,23 +206,23 @@ def _reading(places: Sequence[Place], functions: Sequence[Elementwise | None], d
     )
     depth = len(layers) - 1
     measured = layers[0].measured_decades
-    settled = _settled(places, predicted)
-    chi = settled.chi if settled else _average([layer.predicted_decades for layer in layers])
-    tolerance = settled.tolerance if settled else _scatter(layers)
+    limit = settled(places, predicted)
+    chi = limit.chi if limit else _average([layer.predicted_decades for layer in layers])
+    tolerance = limit.tolerance if limit else _scatter(layers)
     kind = _kind(chi, max(tolerance, 1 / (_TRAINABLE * depth))) if depth else None
     scale = None if chi is None or kind == "critical" else 1 / abs(math.log(chi)) if chi > 0 else 0.0
     return PhaseReading(
         layers=layers,
-        source="mean field" if settled else "measured",
+        source="mean field" if limit else "measured",
         phase=kind,
         chi=chi,
         depth_scale=scale,
         trainable_depth="critical" if kind == "critical" else None if scale is None else _TRAINABLE * scale,
-        activation=settled.activation if settled else None,
-        sigma_w=math.sqrt(settled.weight_variance) if settled else None,
-        sigma_b=math.sqrt(settled.bias_variance) if settled else None,
-        critical_sigma_w=math.sqrt(settled.critical.weight_variance) if settled else None,
-        critical_sigma_b=math.sqrt(settled.critical.bias_variance) if settled else None,
+        activation=limit.activation if limit else None,
+        sigma_w=math.sqrt(limit.weight_variance) if limit else None,
+        sigma_b=math.sqrt(limit.bias_variance) if limit else None,
+        critical_sigma_w=math.sqrt(limit.critical.weight_variance) if limit else None,
+        critical_sigma_b=math.sqrt(limit.critical.bias_variance) if limit else None,
         growth=_average([layer.measured_decades for layer in layers]),
         predicted_decades=layers[0].predicted_decades,
         measured_decades=measured,
@@ -233,36 +230,6 @@ def _reading(places: Sequence[Place], functions: Sequence[Elementwise | None], d
         depth_to_width=sum(1 / layer.width for layer in layers[:-1]),
         doubled=doubled,
     )
-
-
-@dataclass(frozen=True)
-class _Settled:
-    """What mean field theory says of the network, were it to go on for ever with the same variances."""
-
-    chi: float
-    tolerance: float
-    activation: str | None
-    weight_variance: float
-    bias_variance: float
-    critical: Criticality
-
-
-def _settled(places: Sequence[Place], predicted: Sequence[Prediction]) -> _Settled | None:
-    """None where mean field predicts fewer than half of the stretches."""
-    steps = [at for at, step in enumerate(predicted) if step.function is not None]
-    if not steps or 2 * len(steps) < len(places) - 1:
-        return None
-    names = [_name(predicted[at].function) for at in steps]
-    usual = Counter(names).most_common(1)[0][0]
-    function = predicted[steps[names.index(usual)]].function
-    # The first layer is scaled by the data, and what the last one does comes once.
-    found = [sigma for at in steps if at > 0 or len(steps) == 1 if (sigma := sigmas_of(places[at]))]
-    if function is None or not found:
-        return None
-    weight, bias = (sum(values) / len(found) for values in ([s.weight for s in found], [s.bias for s in found]))
-    point = phase_point(function, weight, bias, start=min(max(places[steps[-1]].square, 1e-6), 1e6))
-    numbers = sum(sigma.numbers for sigma in found)
-    return _Settled(point.chi, 3 * math.sqrt(2 / numbers), usual, weight, bias, critical_point(function))
 
 
 def _average(decades: Sequence[float | None]) -> float | None:
@@ -295,13 +262,3 @@ def _decades(place: Place, last: Place) -> float | None:
 def _growth(place: Place, after: Place) -> float | None:
     decades = _decades(place, after)
     return None if decades is None else 10**decades
-
-
-def _name(phi: Elementwise | None) -> str | None:
-    """Name of an activation in the catalogue of activations, by its values."""
-    if phi is None:
-        return None
-    grid = torch.linspace(-4, 4, 65, dtype=torch.float64)
-    values = phi(grid)
-    known = (name for name, make in ACTIVATIONS.items() if torch.allclose(make().double()(grid), values, atol=1e-12))
-    return next(known, None)

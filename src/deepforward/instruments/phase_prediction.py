@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from deepforward.instruments.phase_pass import Place
-from deepforward.theory.mean_field import Elementwise, MeanFieldLayer, propagate
+from deepforward.layers.activations import ACTIVATIONS
+from deepforward.theory.mean_field import Criticality, Elementwise, MeanFieldLayer, critical_point, propagate
+from deepforward.theory.phase import phase_point
 
 Source = Literal["mean field", "measured", "end"]
 
@@ -123,3 +126,51 @@ def _inside(place: Place) -> float:
         taps = torch.arange(steps)[:, None] * module.stride[axis] - padded + torch.arange(kernel) * dilation
         share *= float(((taps >= 0) & (taps < size)).double().mean())
     return share
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What mean field theory says of the network, were it to go on for ever with the same variances.
+
+    Attributes:
+        chi: At the fixed point of the second moment.
+        tolerance: Three standard deviations of chi, from the number of weights alone.
+        activation: Name of the usual activation.
+        weight_variance, bias_variance: Means over the affine layers between activations.
+        critical: Where networks of this activation are critical.
+    """
+
+    chi: float
+    tolerance: float
+    activation: str | None
+    weight_variance: float
+    bias_variance: float
+    critical: Criticality
+
+
+def settled(places: Sequence[Place], predicted: Sequence[Prediction]) -> Settled | None:
+    """The network as a whole; None where mean field predicts fewer than half of the stretches."""
+    steps = [at for at, step in enumerate(predicted) if step.function is not None]
+    if not steps or 2 * len(steps) < len(places) - 1:
+        return None
+    names = [name_of(predicted[at].function) for at in steps]
+    usual = Counter(names).most_common(1)[0][0]
+    function = predicted[steps[names.index(usual)]].function
+    # The first layer is scaled by the data, and what the last one does comes once.
+    found = [sigma for at in steps if at > 0 or len(steps) == 1 if (sigma := sigmas_of(places[at]))]
+    if function is None or not found:
+        return None
+    weight, bias = (sum(values) / len(found) for values in ([s.weight for s in found], [s.bias for s in found]))
+    point = phase_point(function, weight, bias, start=min(max(places[steps[-1]].square, 1e-6), 1e6))
+    numbers = sum(sigma.numbers for sigma in found)
+    return Settled(point.chi, 3 * math.sqrt(2 / numbers), usual, weight, bias, critical_point(function))
+
+
+def name_of(phi: Elementwise | None) -> str | None:
+    """Name of an activation in the catalogue of activations, by its values."""
+    if phi is None:
+        return None
+    grid = torch.linspace(-4, 4, 65, dtype=torch.float64)
+    values = phi(grid)
+    known = (name for name, make in ACTIVATIONS.items() if torch.allclose(make().double()(grid), values, atol=1e-12))
+    return next(known, None)
