@@ -64,19 +64,20 @@ def _normalization(name: str, maps: int, rng: torch.Generator) -> nn.Module:
     return kinds[name](maps)
 
 
-def vgg(shape: tuple[int, ...], normalization: str, channels: int, rng: torch.Generator) -> nn.Module:
-    """Three stages of two 3x3 convolutions and pooling, each with twice as many maps, and an affine output.
+def vgg(shape: tuple[int, ...], normalization: str, channels: int, depth: int, rng: torch.Generator) -> nn.Module:
+    """Three stages of 3x3 convolutions and pooling, each with twice as many maps, and an affine output.
 
     Args:
         shape: (channels, height, width) of the images, 8x8 at least.
         normalization: `none`, `batch`, `noisy`, or one of `NORMS`, after every convolution.
         channels: Maps of the first stage.
+        depth: Convolutions of a stage.
         rng: Draws the noise; the weights are drawn from torch's global generator.
     """
     layers: list[nn.Module] = []
     before = shape[0]
     for maps in (channels, 2 * channels, 4 * channels):
-        for _ in range(2):
+        for _ in range(depth):
             layers += [nn.Conv2d(before, maps, 3, padding=1), _normalization(normalization, maps, rng), nn.ReLU()]
             before = maps
         layers.append(nn.MaxPool2d(2))

@@ -19,8 +19,8 @@ from deepforward.report.blocks import Block
 from deepforward.report.blocks import Table as Cells
 from deepforward.report.figures import lines
 
-#: Budget -> data, examples, maps of the first stage, steps, steps between two looks, deep linear networks.
-BUDGETS = {"smoke": ("digits", 1347, 4, 90, 15, 1), "full": ("fashion-mnist", 8_000, 12, 400, 20, 5)}
+#: Budget -> data, examples, maps of the first stage, convolutions of a stage, steps, steps between two looks, linear networks.
+BUDGETS = {"smoke": ("digits", 1347, 4, 2, 90, 18, 1), "full": ("fashion-mnist", 8_000, 8, 3, 300, 20, 5)}
 #: Learning rate of the convolutional networks, and of the linear ones.
 RATE, LINEAR_RATE = 0.1, 1e-3
 #: What is looked at along the way, smaller being smoother -> title.
@@ -52,16 +52,16 @@ class SmoothnessOfBatchNorm(Claim):
     )
 
     def measure(self, budget: str, rng: torch.Generator, progress: Callable[[str], None]) -> Table:
-        """Smoke: the digits and few maps, 90 steps. Full: Fashion-MNIST, 400 steps."""
+        """Smoke: the digits and few maps, 90 steps. Full: Fashion-MNIST, 300 steps."""
         rows = [*_theorem(4, rng), *_theorem(64, rng)]
-        name, examples, channels, steps, every, linear = BUDGETS[budget]
+        name, examples, channels, depth, steps, every, linear = BUDGETS[budget]
         train = load(name).train.spread(examples)
         images = Split(Scaling.fit("standardise", train.inputs)(train.inputs), train.targets)
         seed = int(torch.randint(2**31, (), generator=rng))
         for network in ("none", "batch", "noisy", *NORMS):
             progress(f"{steps} steps with normalisation '{network}'")
             look = every if network in ("none", "batch") else 0
-            rows += _train(network, images, channels, steps=steps, every=look, seed=seed)
+            rows += _train(network, images, channels, depth, steps=steps, every=look, seed=seed)
         for seed in torch.randint(2**31, (linear,), generator=rng).tolist():
             progress(f"deep linear networks, seed {seed}")
             rows += [row for normalized in (False, True) for row in _linear(normalized, seed)]
@@ -172,12 +172,12 @@ def _theorem(m: int, rng: torch.Generator, trials: int = 1000) -> Iterator[dict[
     yield number("1/sqrt(m) form, violated", m, float((left > right[1 / math.sqrt(m)]).double().mean()))
 
 
-def _train(name: str, data: Split, channels: int, *, steps: int, every: int, seed: int) -> Iterator[dict[str, Any]]:
+def _train(name: str, data: Split, channels: int, depth: int, *, steps: int, every: int, seed: int) -> Iterator[dict[str, Any]]:
     """Plain SGD on batches of 64; the loss by step, and every so many steps what the instruments see."""
     rng = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = vgg(tuple(data.inputs.shape[1:]), name, channels, torch.Generator().manual_seed(seed))
+        model = vgg(tuple(data.inputs.shape[1:]), name, channels, depth, torch.Generator().manual_seed(seed))
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     order = torch.cat([torch.randperm(len(data), generator=rng) for _ in range(1 + steps * 64 // len(data))])
     losses = []
