@@ -10,13 +10,16 @@ from typing import Any
 from torch import nn
 
 from deepforward import catalogue
-from deepforward.clinic.case import Loss
-from deepforward.clinic.evidence import evidence_of, probe_module
+from deepforward.clinic.case import Loss, case_of
+from deepforward.clinic.close_look import CloseLook, look_closely
+from deepforward.clinic.diagnosis_page import diagnosis_page
+from deepforward.clinic.evidence import evidence_of, evidence_of_case
 from deepforward.clinic.finding import Evidence, Finding
 from deepforward.clinic.prescriptions import forestalled
 from deepforward.engine import Run
 from deepforward.errors import InvalidOption
 from deepforward.instruments import Probe, Readings
+from deepforward.report import write
 from deepforward.report.plain import counted
 
 
@@ -76,6 +79,7 @@ def diagnose(
     objective: str | Loss = "cross-entropy",
     scaling: str = "standardise",
     twin: Run | Evidence | None = None,
+    report: str | Path | None = None,
 ) -> Diagnosis:
     """Say what is wrong with a run, a module, or what a Probe saw in somebody's own loop.
 
@@ -89,6 +93,8 @@ def diagnose(
             gives more than one tensor.
         scaling: For a module: how the inputs of a source or Dataset are scaled; a pair is fed as it is.
         twin: For a run: its shallower twin, without which degradation cannot be told.
+        report: File to write a page to: of a run its report, of a module what was found and, beside theory, what passes of its
+            own show; of a Probe what it read.
 
     Returns:
         The findings, one for each cause; printing it shows them in words.
@@ -97,7 +103,7 @@ def diagnose(
         InvalidOption: A module without data, or something else than the above.
         InvalidData, InvalidModel, ShapeError: The module and the data do not fit each other, or the module raises.
         RunMismatch: The folder holds no run.
-        WriteFailed: The findings could not be written into the run folder.
+        WriteFailed: The findings could not be written into the run folder, or the page to its file.
     """
     if isinstance(patient, (str, Path)):
         patient = Run.open(patient)
@@ -105,20 +111,30 @@ def diagnose(
         beside = evidence_of(twin) if isinstance(twin, Run) else twin
         diagnosis = conclude(evidence_of(patient, beside))
         record(patient, findings=diagnosis.to_dict()["findings"])
+        if report is not None:
+            patient.report(report)
         return diagnosis
     if isinstance(patient, nn.Module):
         if data is None:
             raise InvalidOption(
                 f"got {type(patient).__name__} without data; expected a source such as 'digits', or (inputs, targets)"
             )
-        return conclude(probe_module(patient, data, objective=objective, scaling=scaling))
+        case = case_of(patient, data, objective=objective, scaling=scaling)
+        diagnosis = conclude(evidence_of_case(case))
+        if report is not None:
+            facts = {"objective": case.objective, "batches": len(case.batches)}
+            write(diagnosis_page(diagnosis, look_closely(case), type(patient).__name__, facts=facts), report)
+        return diagnosis
     if isinstance(patient, Probe):
         patient = patient.readings()
     if not isinstance(patient, Readings):
         raise InvalidOption(
             f"got {type(patient).__name__}; expected a run, its folder, a module with data, or a Probe; train a recipe first"
         )
-    return conclude(Evidence(readings=patient))
+    diagnosis = conclude(Evidence(readings=patient))
+    if report is not None:
+        write(diagnosis_page(diagnosis, CloseLook(), "A network in training"), report)
+    return diagnosis
 
 
 def record(run: Run, **entries: Any) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deepforward import catalogue
 from deepforward.data import Dataset, Scaling, Split
 from deepforward.data.dataset import Batch
-from deepforward.engine.building import build_model, check_shapes
+from deepforward.engine.building import build_model, call_factory, check_shapes
 from deepforward.engine.device import Arithmetic, choose
 from deepforward.engine.randomness import stream
 from deepforward.engine.recipe import Recipe
@@ -112,6 +112,14 @@ def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None, *, a
         optimizers={role: build_optimizer(recipe, model.get_submodule(role), arithmetic) for role in objective.roles},
         arithmetic=replace(arithmetic, fuse=isinstance(forward, Fused)),
     )
+
+
+def build(recipe: Recipe, data: Dataset) -> Any:
+    """What the recipe's model names makes for this data: a module, or whatever else a factory returns."""
+    outputs = _construct("objective", recipe.objective or "", recipe.objective_options).num_outputs(
+        len(data.classes), data.shape
+    )
+    return call_factory(recipe.model, recipe.model_options, data.shape, outputs or len(data.classes) or 1)
 
 
 def _check_progress(recipe: Recipe, objective: Objective) -> None:

@@ -26,6 +26,17 @@ def build_model(name: str, options: Mapping[str, Any], input_shape: tuple[int, .
         InvalidModel: The file or factory cannot be loaded, raises, or returns no module.
         InvalidOption: The factory refuses an option.
     """
+    model = call_factory(name, options, input_shape, num_outputs)
+    if not isinstance(model, nn.Module):
+        given = (
+            "a model with batches and a loss, which only `diagnose` takes" if isinstance(model, tuple) else type(model).__name__
+        )
+        raise InvalidModel(f"factory of '{name}' returned {given}; expected a torch.nn.Module")
+    return model
+
+
+def call_factory(name: str, options: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int) -> Any:
+    """What `name` makes, be it a module or not; otherwise as `build_model`."""
     factory = load_factory(name) if ":" in name else catalogue.load("models", name)
     offered = {"input_shape": input_shape, "num_outputs": num_outputs, "num_classes": num_outputs}
     accepted = _accepted(factory, offered)
@@ -34,7 +45,7 @@ def build_model(name: str, options: Mapping[str, Any], input_shape: tuple[int, .
     except TypeError as error:
         raise InvalidOption(f"model '{name}': {error}; it takes {inspect.signature(factory)}") from error
     try:
-        model = factory(**accepted, **options)
+        return factory(**accepted, **options)
     except DeepforwardError:
         raise
     except (Exception, SystemExit) as error:
@@ -45,9 +56,6 @@ def build_model(name: str, options: Mapping[str, Any], input_shape: tuple[int, .
         raise InvalidOption(
             f"model '{name}' cannot be built with {given or 'these data'} ({said}); change the options"
         ) from error
-    if not isinstance(model, nn.Module):
-        raise InvalidModel(f"factory of '{name}' returned {type(model).__name__}; expected a torch.nn.Module")
-    return model
 
 
 def load_factory(name: str) -> Callable[..., Any]:

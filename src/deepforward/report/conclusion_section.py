@@ -25,7 +25,9 @@ def conclusion_section(record: RunRecord) -> Iterator[Block]:
     yield _verdict(record)
     worst = _worst(record)
     for finding in record.findings or ():
-        yield _advice(finding, "" if finding is worst else _sentence(finding["cause"]))
+        said = [] if finding is worst else [_sentence(finding["cause"])]
+        change = finding.get("change", "")
+        yield _advice(finding, " ".join([*said, *([f"The change to make: {_sentence(change)}"] if change else [])]))
     if record.untreated is not None:
         for finding in record.untreated.findings or ():
             yield _before(finding)
@@ -76,6 +78,8 @@ def _verdict(record: RunRecord) -> Verdict:
         return Verdict("cured", proof, numbers, "good")
     if record.findings is None:
         return Verdict(record.status, "Nobody has yet asked what is wrong with this run: `deepforward diagnose` does.", numbers)
+    if record.status == "not trained":
+        return Verdict("no illness found", "No rule finds anything wrong with this network.", numbers, "good")
     if record.status not in ("finished", "stopped early"):
         return Verdict(record.status, "The run did not come to its end, and no rule names a cause.", numbers, "bad")
     return Verdict("no illness found", "No rule finds anything wrong with this run.", numbers, "good")

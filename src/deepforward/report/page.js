@@ -30,6 +30,7 @@
     style: {
       ink: { color: "var(--ink)" },
       "on-ink": { color: "var(--paper)" },
+      halo: { color: "var(--paper)", stroke: "var(--paper)", strokeWidth: 4, strokeJoin: "round" },
     },
     axis: { ...text, domainColor: "var(--rule)", tickColor: "var(--rule)", gridColor: "var(--rule)", gridOpacity: 0.7, labelOverlap: "greedy", labelSeparation: 6, titlePadding: 8 },
     axisX: { grid: false },

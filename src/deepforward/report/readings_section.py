@@ -61,6 +61,15 @@ def readings_section(readings: LayerReadings, when: str = "") -> Iterator[Block]
     yield from gradient_map(readings, when)
     if "update_ratio" in readings.values:
         yield _update_map(readings)
+    yield from layers_section(readings)
+
+
+def layers_section(readings: LayerReadings) -> Iterator[Block]:
+    """Profiles along depth, and a table with a row for each layer call: all that one step tells.
+
+    Args:
+        readings: What the instruments saw, at least one step and layer.
+    """
     for name in ("gradient_rms", "activation_rms"):
         if name in readings.values:
             yield _profile(readings, name)
@@ -122,7 +131,7 @@ def _layer_table(readings: LayerReadings) -> Table:
         ["layer", "kind", *(statistic.title for statistic in statistics.values())],
         [[names[i], readings.kinds[i], *(medians[name][i] for name in statistics)] for i in range(count)],
         formats={statistic.title: statistic.spec for statistic in statistics.values()},
-        caption="Each layer call, from input to output: medians over the sampled steps."
+        caption=f"Each layer call, from input to output{': medians over the sampled steps' if len(readings.steps) > 1 else ''}."
         + (f" The last {left} calls are left out." if left else ""),
     )
 

@@ -174,6 +174,8 @@ def lines(
         rows = []
     color = by_name("series", list(series), "stroke")
     x_axis = (logarithmic if log_x else linear)("x", x_title, [row["x"] for row in rows])
+    if not log_x and all(float(position).is_integer() for position in x):
+        x_axis["axis"] = x_axis["axis"] | {"tickMinStep": 1}
     y_axis = (logarithmic if log_y else linear)("y", y_title, [row[side] for row in rows for side in ("y", "low", "high")])
     band = {
         "mark": {"type": "area", "opacity": 0.22},

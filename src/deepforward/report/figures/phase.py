@@ -116,7 +116,7 @@ def _edge(line: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _networks(
-    points: Sequence[tuple[str, float, float]], frame: tuple[tuple[float, float], tuple[float, float]]
+    networks: Sequence[tuple[str, float, float]], frame: tuple[tuple[float, float], tuple[float, float]]
 ) -> list[dict[str, Any]]:
     values = [
         {
@@ -126,7 +126,7 @@ def _networks(
             "atw": significant(float(np.clip(w, *frame[0]))),
             "atb": significant(float(np.clip(b, *frame[1]))),
         }
-        for label, w, b in points
+        for label, w, b in networks
         if np.isfinite(w) and np.isfinite(b)
     ]
     place: dict[str, Any] = {"x": {"field": "atw", "type": "quantitative"}, "y": {"field": "atb", "type": "quantitative"}}
@@ -137,9 +137,12 @@ def _networks(
         {
             "data": {"values": values},
             "transform": [{"filter": test}],
-            "mark": {"type": "text", "align": align, "dx": dx, "dy": -9, "fontSize": 12, "fontWeight": 600},
+            "mark": {"type": "text", "align": align, "dx": dx, "dy": -9, "fontSize": 12, "fontWeight": 600, "style": style},
             "encoding": {**place, "text": {"field": "network"}},
         }
+        for style in ("halo", "ink")
         for test, align, dx in ((f"datum.atw <= {middle}", "left", 6), (f"datum.atw > {middle}", "right", -6))
     ]
-    return [{"data": {"values": values}, "mark": mark, "encoding": {**place, "tooltip": tooltip}}, *labels]
+    around = {**mark, "size": 170, "style": "halo"}
+    points = [{"data": {"values": values}, "mark": m, "encoding": {**place, "tooltip": tooltip}} for m in (around, mark)]
+    return [*points, *labels]
