@@ -16,7 +16,7 @@ def test_a_deep_network_is_found_ill_before_it_is_trained(deepforward) -> None:
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith("vanishing from layer ")
     (finding,) = json.loads(Path("findings.json").read_text())["findings"]
-    assert set(finding) == {"rule", "layer", "severity", "evidence", "cause", "source", "prescriptions"}
+    assert set(finding) == {"rule", "layer", "severity", "evidence", "cause", "source", "prescriptions", "change"}
     assert finding["rule"] == "vanishing"
     assert finding["evidence"]["layers"] == 41
 
@@ -25,7 +25,7 @@ def test_a_model_is_looked_at_under_the_scaling_asked_for(deepforward) -> None:
     rng = np.random.default_rng(0)
     np.savez("large.npz", x=1e4 * rng.normal(size=(80, 8)), y=np.arange(80) % 2)
     look = ("diagnose", "perceptron", "--set", "activation=tanh", "--data", "npz:large.npz")
-    assert "saturation" in deepforward(*look, "--set", "scaling=none").out
+    assert "unscaled-inputs" in deepforward(*look, "--set", "scaling=none").out
     assert "no illness found" in deepforward(*look, "--set", "scaling=standardise").out
 
 

@@ -18,7 +18,8 @@ from deepforward.clinic.rules.energy import (
     unstable_learning,
 )
 from deepforward.clinic.rules.not_finite import not_finite
-from deepforward.clinic.rules.progress import JUMP, no_progress
+from deepforward.clinic.rules.progress import no_progress
+from deepforward.clinic.rules.steps import JUMP
 from deepforward.models.energy import RBM
 from tests.clinic.energy_examples import CHANCE, FLOOR, HEALTHY, ILL, machine, rows
 from tests.clinic.examples import history

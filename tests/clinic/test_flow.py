@@ -80,6 +80,15 @@ def test_a_closed_branch_before_the_output_is_passed_over_and_a_gradient_that_ne
     assert gradient_flow(readings([0.0, 0.0, 1e-3, 1e-2, 1e-1, 1.0, 5.0], kinds)).decades < -30
 
 
+def test_a_branch_before_the_output_ends_in_the_block_that_closes_it():
+    """Two blocks of a ConvNeXt, whose last scale is 1e-6 at first; a chain without blocks has no branches."""
+    kinds = ["Conv2d", *["Conv2d", "Linear", "Linear", "Block"] * 2, "LayerNorm", "Linear"]
+    gradients = [1.0, *[1e-6, 1e-6, 1e-6, 1.0] * 2, 1.0, 5.0]
+    assert gradient_flow(readings(gradients, kinds)).decades == pytest.approx(0.0)
+    chain = [*["Linear"] * 9, "LayerNorm", "Linear"]
+    assert gradient_flow(readings([1.0, *[1e-6] * 8, 1.0, 5.0], chain)).decades == pytest.approx(6.0)
+
+
 def test_the_affine_layer_of_transformers_is_one():
     flow = gradient_flow(readings(geometric(-0.5, 6), ["Conv1D", "Linear"] * 3))
     assert flow.decades == pytest.approx(-2.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from torch import nn
 
 from deepforward.instruments.readings import Readings
 
@@ -83,17 +84,27 @@ def gradient_flow(readings: Readings | None) -> Flow | None:
 def _passing(gradient: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """The gradients of layers with weights, with the valleys between higher ones filled; others as they are.
 
-    Behind a layer only those count whose elements are no fewer, and so no greater for that reason alone: those of its kind in a
-    row, without the output layer.
+    Behind a layer only those count whose elements are no fewer, and so no greater for that reason alone: up to the last
+    convolution those up to it, behind it those without the output layer. A branch that ends there shows what passes it only in
+    the modules that close it, which are none of torch's own: a scale of its channels, the block itself.
     """
     filled = gradient.copy()
-    weighted = np.flatnonzero(np.isin(kinds, ["Conv", "Linear", "Embedding"]) & np.isfinite(gradient))[:-1]
+    *hidden, output = np.flatnonzero(np.isin(kinds, ["Conv", "Linear", "Embedding"]) & np.isfinite(gradient)).tolist() or [0]
+    weighted = np.array(hidden, dtype=int)
+    if not len(weighted):
+        return filled
     before = np.maximum.accumulate(gradient[weighted])
-    convolves = kinds[weighted] == "Conv"
-    for alike in np.split(np.arange(len(weighted)), np.flatnonzero(convolves[1:] != convolves[:-1]) + 1):
-        here = gradient[weighted[alike]]
-        filled[weighted[alike]] = np.minimum(before[alike], np.maximum.accumulate(here[::-1])[::-1])
+    closing = [gradient[at] for at in range(weighted[-1] + 1, output) if _closes(kinds[at]) and np.isfinite(gradient[at])]
+    first = np.flatnonzero(kinds[weighted] == "Conv").max(initial=-1) + 1
+    for alike, least in ((slice(0, first), 0.0), (slice(first, None), max(closing, default=0.0))):
+        behind = np.maximum(np.maximum.accumulate(gradient[weighted[alike]][::-1])[::-1], least)
+        filled[weighted[alike]] = np.minimum(before[alike], behind)
     return filled
+
+
+def _closes(kind: str) -> bool:
+    """Whether such a module may end a branch without changing how many elements there are."""
+    return not hasattr(nn, kind) and "Pool" not in kind
 
 
 def _slope(position: np.ndarray, levels: np.ndarray) -> float:
