@@ -34,7 +34,7 @@ def test_features_of_a_machine_in_a_pipeline(tmp_path: Path) -> None:
 
 
 def test_the_readme(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if b.startswith("import deepforward"))
     accuracy, *diagnosis, page = run(tmp_path, "-c", block).splitlines()
     assert 0.8 < float(accuracy) <= 1
     assert diagnosis

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from deepforward import catalogue
 from deepforward.errors import InvalidModel
 from deepforward.instruments import Examination
-from deepforward.instruments.model_call import call_of, unwrapped, watching_ends
+from deepforward.instruments.model_call import call_of, watching_ends
+from deepforward.instruments.wrappers import unwrapped
 
 EXAMINATIONS = [card.name for card in catalogue.cards("instruments") if card.details.get("examination")]
 

@@ -43,7 +43,7 @@ class CovariateShift(Examination[Shift]):
     a parameter that several share belongs to the first. Random draws (dropout) are the same in both passes.
 
     Args:
-        lr: Step size of the layers before.
+        lr: Step size of the layers before, which should be that of the training that is asked about.
         count: How many layers to measure, spread evenly from the second to the last.
         layers: Names of the layers to measure instead.
 
@@ -53,7 +53,7 @@ class CovariateShift(Examination[Shift]):
     Source: Santurkar, Tsipras, Ilyas, Madry 2018, How does batch normalization help optimization?, definition 2.1.
     """
 
-    def __init__(self, lr: float, *, count: int = 4, layers: Sequence[str] | None = None) -> None:
+    def __init__(self, lr: float = 0.1, *, count: int = 4, layers: Sequence[str] | None = None) -> None:
         if not 0 < lr < float("inf") or count < 1:
             raise InvalidOption(f"got lr={lr}, count={count}; expected a positive rate and at least 1 layer")
         self.lr, self.count, self.layers = lr, count, layers

@@ -62,10 +62,12 @@ class Sampler:
             return False
         received = self.sample.parameters_with("gradient")
         # Models that do not call their layers (an energy with a gradient written by hand) are not taken for compiled.
-        return any(
-            type(module).__module__.startswith("torch.nn") and received.intersection(self._own[name])
+        called = {
+            name
             for name, module in self._layers.items()
-        )
+            if type(module).__module__.startswith("torch.nn") and type(module).forward is not nn.Module.forward
+        }
+        return any(received.intersection(self._own[name]) for name in called)
 
     def open(self, step: int, *, hooks: bool = True, in_forward: bool = False) -> None:
         """Begin to sample a step.
