@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from deepforward.errors import InvalidModel, InvalidOption, UnknownName
+from deepforward.errors import InvalidData, InvalidModel, InvalidOption, UnknownName
 from deepforward.instruments import CovariateShift
 
 LR = 0.3
@@ -92,5 +92,5 @@ def test_what_cannot_shift_is_refused():
     for options in ({"lr": 0.0}, {"lr": 1.0, "count": 0}):
         with pytest.raises(InvalidOption):
             CovariateShift(**options)
-    with pytest.raises(InvalidOption, match="no batches"):
+    with pytest.raises(InvalidData, match="no batches"):
         CovariateShift(LR).measure(network(), [], loss_of)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from deepforward import catalogue
-from deepforward.errors import InvalidOption, ShapeError
+from deepforward.errors import InvalidData, ShapeError
 from deepforward.instruments import Degradation, DepthCurve
 from deepforward.layers.residual import Skip
 
@@ -107,5 +107,5 @@ def test_a_curve_of_loss_against_depth_degrades_where_the_deepest_is_not_the_bes
 
 
 def test_no_batch_is_refused():
-    with pytest.raises(InvalidOption):
+    with pytest.raises(InvalidData):
         Degradation().measure(nn.Linear(2, 2), [], square)

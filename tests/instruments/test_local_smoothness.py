@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from deepforward.errors import InvalidModel, InvalidOption
+from deepforward.errors import InvalidData, InvalidModel, InvalidOption
 from deepforward.instruments import LocalSmoothness
 
 
@@ -162,5 +162,5 @@ def test_a_record_is_plain():
 def test_senseless_options_are_refused(options):
     with pytest.raises(InvalidOption):
         LocalSmoothness(**options)
-    with pytest.raises(InvalidOption, match="no batches"):
+    with pytest.raises(InvalidData, match="no batches"):
         LocalSmoothness().measure(network(), [], cross_entropy)

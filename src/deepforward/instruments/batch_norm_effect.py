@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deepforward.errors import InvalidData, InvalidModel, InvalidOption
+from deepforward.errors import InvalidData, InvalidModel
 from deepforward.instruments.examination import Examination
 from deepforward.instruments.left_as_found import left_as_found
 
@@ -79,7 +79,7 @@ class BatchNormEffect(Examination[NormalizationEffect]):
     Source: Ioffe and Szegedy 2015, Batch normalization, algorithm 2.
     """
 
-    def measure(
+    def _measure(
         self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]
     ) -> NormalizationEffect:
         """Measure on all batches.
@@ -87,10 +87,7 @@ class BatchNormEffect(Examination[NormalizationEffect]):
         Raises:
             InvalidModel: No batch normalisation has running statistics and sees the batches.
             InvalidData: A batch has one value a channel, which has no variance.
-            InvalidOption: There is no batch.
         """
-        if not batches:
-            raise InvalidOption("got no batches, expected one at least")
         modules = {
             name or type(module).__name__: module
             for name, module in model.named_modules()

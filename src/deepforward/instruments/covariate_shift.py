@@ -58,16 +58,14 @@ class CovariateShift(Examination[Shift]):
             raise InvalidOption(f"got lr={lr}, count={count}; expected a positive rate and at least 1 layer")
         self.lr, self.count, self.layers = lr, count, layers
 
-    def measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> Shift:
+    def _measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> Shift:
         """Take both gradients of every chosen layer on every batch.
 
         Raises:
             InvalidModel: Fewer than two layers have parameters that require gradients.
             UnknownName: There is no such layer.
-            InvalidOption: There is no batch, or the layer asked for is the first, before which none moves.
+            InvalidOption: The layer asked for is the first, before which none moves.
         """
-        if not batches:
-            raise InvalidOption("got no batches, expected one at least")
         with left_as_found(model, moves=True):
             owned = _owned(model, lambda: loss(model, batches[0]))
             chosen = self._chosen(list(owned))

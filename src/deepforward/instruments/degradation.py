@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from deepforward.errors import InvalidOption, ShapeError
+from deepforward.errors import ShapeError
 from deepforward.instruments.examination import Examination
 from deepforward.instruments.instrument import norm_dtype
 from deepforward.instruments.left_as_found import left_as_found
@@ -79,14 +79,11 @@ class Degradation(Examination[Blocks]):
     a block is from the identity (figure 7 there shows the responses).
     """
 
-    def measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> Blocks:
+    def _measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> Blocks:
         """Measure.
 
         Raises:
-            InvalidOption: There is no batch.
         """
-        if not batches:
-            raise InvalidOption("got no batches, expected one at least")
         squares: dict[str, list[float]] = {}
         losses = []
         with left_as_found(model):

@@ -8,6 +8,9 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
+from deepforward.errors import InvalidData
+from deepforward.instruments.wrappers import unwrapped
+
 #: What is measured: a frozen data class of plain values, which JSON can hold and rules can read.
 R_co = TypeVar("R_co", covariant=True)
 
@@ -19,12 +22,11 @@ class Examination(ABC, Generic[R_co]):
     left as found, and what is measured holds no tensor.
     """
 
-    @abstractmethod
     def measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> R_co:
         """Measure.
 
         Args:
-            model: Any module that is not compiled, in the mode in which it is to be measured.
+            model: Any module, in the mode in which it is to be measured; of a compiled or parallel one, what is inside.
             batches: What `loss` takes, at least one.
             loss: Runs the model on a batch and returns a scalar to differentiate.
 
@@ -32,5 +34,13 @@ class Examination(ABC, Generic[R_co]):
             The measurement.
 
         Raises:
+            InvalidData: There is no batch.
             InvalidModel: The model is one that this instrument cannot measure; the message says why.
         """
+        if not batches:
+            raise InvalidData("got no batches to examine the model on; give at least one")
+        return self._measure(unwrapped(model), batches, loss)
+
+    @abstractmethod
+    def _measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> R_co:
+        """Measure a module without wrappers on at least one batch."""

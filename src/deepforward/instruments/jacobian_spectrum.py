@@ -18,9 +18,8 @@ from deepforward.instruments.examination import Examination
 from deepforward.instruments.jacobian_products import JacobianProducts
 from deepforward.instruments.layer_hooks import first_tensor
 from deepforward.instruments.left_as_found import left_as_found
-from deepforward.instruments.model_call import ModelCall, call_of, first_batch, refusing, watching_ends
+from deepforward.instruments.model_call import ModelCall, call_of, refusing, watching_ends
 from deepforward.instruments.spectral_estimates import Moments, estimated_moments, exact_moments, largest_singular_value
-from deepforward.instruments.wrappers import unwrapped
 
 #: What is differentiated: the output of the second module by the input of the first.
 Stretch = tuple[str, str]
@@ -120,7 +119,7 @@ class JacobianSpectrum(Examination[JacobianSpectra]):
         self.sigma_max = sigma_max
         self.seed = seed
 
-    def measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> JacobianSpectra:
+    def _measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> JacobianSpectra:
         """Measure on examples of the first batch.
 
         Raises:
@@ -128,7 +127,7 @@ class JacobianSpectrum(Examination[JacobianSpectra]):
                 first, or an operation cannot be differentiated in this way (reentrant checkpoints).
             UnknownName: No module has a name in `between`.
         """
-        model, batch = unwrapped(model), first_batch(batches)
+        batch = batches[0]
         rng = torch.Generator().manual_seed(self.seed)
         called = call_of(model, batch, loss)
         found = called.inputs()

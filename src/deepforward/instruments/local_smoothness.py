@@ -97,18 +97,15 @@ class LocalSmoothness(Examination[Smoothness]):
         if any(value is not None and not 0 < value < float("inf") for value in (lr, clip)):
             raise InvalidOption(f"got lr={lr}, clip={clip}; expected positive numbers, or None")
 
-    def measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> Smoothness:
+    def _measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> Smoothness:
         """Walk and measure; parameters are put back to the bit.
 
         Raises:
             InvalidModel: No parameter requires a gradient.
-            InvalidOption: There is no batch.
         """
         parameters: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not parameters:
             raise InvalidModel("got a model without a parameter that requires a gradient; there is no way to walk")
-        if not batches:
-            raise InvalidOption("got no batches, expected one at least")
         rows: list[_Step] = []
         with left_as_found(model, moves=True):
             for k in range(self.steps):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from deepforward.errors import DeepforwardError, InvalidData, InvalidModel, first_line
+from deepforward.errors import DeepforwardError, InvalidModel, first_line
 from deepforward.instruments.layer_hooks import first_tensor
 from deepforward.instruments.left_as_found import left_as_found
 
@@ -59,17 +59,6 @@ class ModelCall:
         """Call the model in this way; its arguments are copied, since it may change them."""
         args, kwargs = tree_map_only(Tensor, lambda x: x.detach().clone(), (self.args, dict(self.kwargs)))
         return model(*args, **kwargs)
-
-
-def first_batch(batches: Sequence[B]) -> B:
-    """The first of at least one batch.
-
-    Raises:
-        InvalidData: There is none.
-    """
-    if not len(batches):
-        raise InvalidData("got no batches to examine the model on; give at least one")
-    return batches[0]
 
 
 def call_of(model: nn.Module, batch: B, loss: Callable[[nn.Module, B], Tensor]) -> ModelCall:

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from deepforward.errors import InvalidData, InvalidModel
 from deepforward.instruments.examination import Examination
 from deepforward.instruments.instrument import batch_dims
-from deepforward.instruments.model_call import call_of, first_batch
-from deepforward.instruments.wrappers import unwrapped
+from deepforward.instruments.model_call import call_of
 
 #: Largest |mean| of inputs that are called centred, and range of the standard deviation of those that are called standardised.
 _CENTRED, _UNIT = 0.25, (0.5, 2.0)
@@ -69,15 +68,13 @@ class NormalizationCheck(Examination[InputScale]):
         LeCun, Bottou, Orr, Müller 1998, Efficient backprop, section 4.3 (centred inputs of equal spread learn faster).
     """
 
-    def measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> InputScale:
+    def _measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> InputScale:
         """Measure; all batches count.
 
         Raises:
             InvalidModel: The model gets no tensor, or tokens, which have no scale.
-            InvalidData: There is no batch, or an input that is not finite.
+            InvalidData: An input that is not finite.
         """
-        model = unwrapped(model)
-        first_batch(batches)
         found = [call_of(model, batch, loss).inputs() for batch in batches]
         if found[0] is None:
             raise InvalidModel(f"{type(model).__name__} gets no tensor; give a model whose input is a tensor")

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from deepforward.errors import DeepforwardError, InvalidModel
 from deepforward.instruments.examination import Examination
 from deepforward.instruments.left_as_found import left_as_found
-from deepforward.instruments.model_call import ModelCall, call_of, first_batch
+from deepforward.instruments.model_call import ModelCall, call_of
 from deepforward.instruments.phase_pass import Place, double_twin, places_of
 from deepforward.instruments.phase_prediction import name_of, predictions, settled, sigmas_of
-from deepforward.instruments.wrappers import unwrapped
 from deepforward.layers.wiring import trace
 from deepforward.theory.mean_field import Elementwise
 
@@ -128,14 +127,14 @@ class Phase(Examination[PhaseReading]):
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
-    def measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> PhaseReading:
+    def _measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> PhaseReading:
         """Measure on the first batch.
 
         Raises:
             InvalidModel: There is no place that all of the gradient passes, an operation cannot be differentiated in parts, or
                 an output is not finite.
         """
-        model, batch = unwrapped(model), first_batch(batches)
+        batch = batches[0]
         with left_as_found(model):  # a weight that is computed from others may change them when it is read
             activations = _activations(model, call_of(model, batch, loss))
 

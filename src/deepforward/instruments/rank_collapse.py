@@ -17,8 +17,7 @@ from deepforward.instruments.examination import Examination
 from deepforward.instruments.instrument import as_real
 from deepforward.instruments.layer_hooks import first_tensor, in_backward, layers_of
 from deepforward.instruments.left_as_found import left_as_found
-from deepforward.instruments.model_call import ModelCall, first_batch
-from deepforward.instruments.wrappers import unwrapped
+from deepforward.instruments.model_call import ModelCall
 
 #: Numbers of an activation that are taken to double precision at a time.
 _CHUNK = 1 << 18
@@ -77,14 +76,13 @@ class RankCollapse(Examination[Representations]):
     def __init__(self, examples: int = 64) -> None:
         self.examples = examples
 
-    def measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> Representations:
+    def _measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> Representations:
         """Measure on the first batch, in the mode that the loss runs the model in.
 
         Raises:
-            InvalidModel: The model is compiled, or has uninitialised parameters.
-            InvalidData: There is no batch, or one of a single example.
+            InvalidData: There is a batch of a single example.
         """
-        model, batch = unwrapped(model), first_batch(batches)
+        batch = batches[0]
         with left_as_found(model), _Pass(model, self.examples) as seen:
             loss(model, batch)
         if seen.rows is None or seen.rows < 2:
