@@ -3,9 +3,9 @@
 The ten supervised rules were asked about 300 random networks that none was tuned on (benchmarks/clinic_accuracy.py, seeds
 20 000 to 20 299): 180 of 183 findings named what was planted, 180 of 184 ill networks had it named, and none of 65 healthy ones
 had a finding. Of the four rules for energy-based networks, over other seeds than those of the matrix: 27 of 27 healthy machines
-left alone, 51 of 51 illnesses named, 20 of 20 cures and 14 of 14 placebos proved. What never failed in n runs fails, in the mean
-over the recipes of its kind, less often than 1 - 0.05^(1/n) with 95% confidence: 4.5% (65), 10.6% (27), 5.8% (51), 14.0% (20)
-and 19.3% (14). Overfitting was tuned on seeds 0 to 5, which therefore judge nothing here.
+left alone, 51 of 51 illnesses named, 20 of 20 cures and 14 of 14 placebos proved. What never failed in n runs fails, in the
+mean over the recipes of its kind, less often than 1 - 0.05^(1/n) with 95% confidence: 4.5% (65), 10.6% (27), 5.8% (51), 14.0%
+(20) and 19.3% (14). Overfitting was tuned on seeds 0 to 5, which therefore judge nothing here.
 """
 
 from __future__ import annotations
