@@ -126,6 +126,8 @@ def test_the_probe_says_that_a_compiled_function_hides_the_model_and_reads_param
 def test_torchscript_is_refused(look: Callable[[nn.Module], Any]) -> None:
     with pytest.raises(InvalidModel, match="got a TorchScript module"):
         look(torch.jit.trace(build(), BATCH))
+    with pytest.raises(InvalidModel, match="got a TorchScript module '2'"):
+        look(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), torch.jit.trace(nn.Linear(8, 3), torch.zeros(1, 8))))
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,9 @@ def gradient_flow(readings: Readings | None) -> Flow | None:
 def _passing(gradient: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """The gradients of layers with weights, with the valleys between higher ones filled; others as they are.
 
-    Behind a layer only those count whose elements are no fewer, and so no greater for that reason alone: up to the last
-    convolution those up to it, behind it those without the output layer. A branch that ends there shows what passes it only in
-    the modules that close it, which are none of torch's own: a scale of its channels, the block itself.
+    Behind a layer only those count whose elements are no fewer, and so no greater for that reason alone: behind one of the
+    convolutions that come first the others, behind others all but the output layer. A branch that ends before that shows what
+    passes it only in the modules that close it, which are none of torch's own: a scale of its channels, the block itself.
     """
     filled = gradient.copy()
     *hidden, output = np.flatnonzero(np.isin(kinds, ["Conv", "Linear", "Embedding"]) & np.isfinite(gradient)).tolist() or [0]
@@ -96,6 +96,8 @@ def _passing(gradient: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     before = np.maximum.accumulate(gradient[weighted])
     closing = [gradient[at] for at in range(weighted[-1] + 1, output) if _closes(kinds[at]) and np.isfinite(gradient[at])]
     first = np.flatnonzero(kinds[weighted] == "Conv").max(initial=-1) + 1
+    if "Linear" in kinds[weighted[:first]]:  # 1x1 convolutions by another name
+        first = 0
     for alike, least in ((slice(0, first), 0.0), (slice(first, None), max(closing, default=0.0))):
         behind = np.maximum(np.maximum.accumulate(gradient[weighted[alike]][::-1])[::-1], least)
         filled[weighted[alike]] = np.minimum(before[alike], behind)

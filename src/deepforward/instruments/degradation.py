@@ -80,10 +80,7 @@ class Degradation(Examination[Blocks]):
     """
 
     def _measure(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]) -> Blocks:
-        """Measure.
-
-        Raises:
-        """
+        """Measure."""
         squares: dict[str, list[float]] = {}
         losses = []
         with left_as_found(model):

@@ -25,8 +25,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """
     while hasattr(model, "_orig_mod") or isinstance(model, DataParallel | DistributedDataParallel):
         model = cast(nn.Module, model._orig_mod if hasattr(model, "_orig_mod") else model.module)
-    if isinstance(model, torch.jit.ScriptModule):
-        raise InvalidModel("got a TorchScript module, inside which nothing is seen; give the module that it was made of")
+    scripted = (name for name, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule))
+    if (name := next(scripted, None)) is not None:
+        place = f"a TorchScript module '{name}'" if name else "a TorchScript module"
+        raise InvalidModel(f"got {place}, inside which nothing is seen; give the module that it was made of")
     if any(map(nn.parameter.is_lazy, model.parameters())):
         raise InvalidModel("got a model with uninitialised parameters; run one batch through it before looking at it")
     return model
