@@ -63,9 +63,13 @@ def forestalled(name: str, recipe: Mapping[str, Any]) -> str:
 def critical_initialization(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
     """Draw the weights at the variance at which neither signal nor gradient changes with depth, for the module's activation.
 
+    Networks deeper than wide get orthogonal weights: Gaussian ones hold the gradient in the mean only, and from network to
+    network it varies by decades there.
+
     Source: Schoenholz, Gilmer, Ganguli, Sohl-Dickstein 2017; Pennington, Schoenholz, Ganguli 2018.
     """
-    return _altered(recipe, "critical-initialization")
+    is_deeper_than_wide = evidence.phase is not None and evidence.phase.depth_to_width >= 1
+    return _altered(recipe, f"critical-initialization{'?orthogonal=true' if is_deeper_than_wide else ''}")
 
 
 def he_initialization(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
