@@ -5,7 +5,7 @@ from deepforward.clinic.close_look import CloseLook, look_closely
 from deepforward.clinic.curing import Cure, cure
 from deepforward.clinic.diagnosis import Diagnosis, conclude, diagnose
 from deepforward.clinic.diagnosis_page import diagnosis_page
-from deepforward.clinic.evidence import evidence_of, evidence_of_case, probe_module
+from deepforward.clinic.evidence import evidence_of, evidence_of_case
 from deepforward.clinic.finding import Evidence, Finding, Rule
 from deepforward.clinic.prescriptions import Prescription, prescribe
 from deepforward.clinic.trials import Verdict, trial
@@ -29,6 +29,5 @@ __all__ = [
     "evidence_of_case",
     "look_closely",
     "prescribe",
-    "probe_module",
     "trial",
 ]

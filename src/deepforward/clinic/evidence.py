@@ -6,13 +6,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deepforward import catalogue
-from deepforward.clinic.case import FITTED, SAMPLE, Case, Loss, case_of, rms
+from deepforward.clinic.case import FITTED, SAMPLE, Case, rms
 from deepforward.clinic.chance import Span, binarizing, chance_level, is_likelihood, likelihood_span
 from deepforward.clinic.finding import Evidence
 from deepforward.clinic.initial import looked_at, seen_at_first
@@ -86,24 +85,6 @@ def _reached(run: Run, objective: type[Objective]) -> float | None:
     names = (f"validation/{objective.metric}", f"validation/{objective.metric}_bound")
     found = next((run.metrics[name] for name in names if name in run.metrics), None)
     return None if found is None else -found
-
-
-def probe_module(
-    module: nn.Module,
-    data: Any,
-    *,
-    objective: str | Loss = "cross-entropy",
-    scaling: str = "standardise",
-    batches: int = 4,
-    batch_size: int = 64,
-    seed: int = 0,
-) -> Evidence:
-    """Run `module` forward and backward over a few batches in training mode, and keep what the instruments see.
-
-    Arguments and errors are those of `case_of`; besides, InvalidModel if the module raises in training mode.
-    """
-    case = case_of(module, data, objective=objective, scaling=scaling, batches=batches, batch_size=batch_size, seed=seed)
-    return evidence_of_case(case)
 
 
 def evidence_of_case(case: Case) -> Evidence:
