@@ -2,10 +2,10 @@
 
 The network is the same for all, `convnet`, on two threads. Ours is `deepforward.fit` from the call to its result, everything
 included: the fused kernel, checkpoints, the probe, the test at the end. It trains one epoch by Adam under one-cycle, at a rate
-that was chosen with seed 0, and where that misses the accuracy the time of another run with an epoch more is added. Plain is what
-tutorials show: float32, DataLoader, Adam at its usual constant rate of 0.001; it stops after the first epoch whose test accuracy
-is high enough, and its testing is not counted. By hand adds bf16 autocast, channels last and the fused optimizer to that. Chance
-decides how many epochs it takes, so seeds differ from round to round, beginning at 1.
+that was chosen with seed 0, and where that misses the accuracy the time of another run with an epoch more is added. Plain is
+what tutorials show: float32, DataLoader, Adam at its usual constant rate of 0.001; it stops after the first epoch whose test
+accuracy is high enough, and its testing is not counted. By hand adds bf16 autocast, channels last and the fused optimizer to
+that. Chance decides how many epochs it takes, so seeds differ from round to round, beginning at 1.
 Usage: python benchmarks/time_to_accuracy.py [--quick] [--json FILE]     (needs Fashion-MNIST, see DEEPFORWARD_DATA)
 """
 
