@@ -4,6 +4,7 @@ import scipy.signal
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepforward.errors import InvalidData, InvalidOption, ShapeError
 from deepforward.layers import convolution
@@ -197,3 +198,18 @@ def test_what_cannot_be_convolved(unchecked):
             convolve(torch.zeros(4, 4), torch.ones(3, 3, requires_grad=True), method="separable")
         with pytest.raises(InvalidOption, match="tolerance"):
             separate(torch.ones(3, 3), 1.0)
+
+
+@pytest.mark.parametrize(("method", "wanted"), [("direct", 289), ("separable", 34)])
+def test_as_many_passes_as_multiplications_are_counted(method, wanted):
+    class Passes(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.count += function in (torch.ops.aten.add_.Tensor, torch.ops.aten.mul.out)
+            return function(*args, **(kwargs or {}))
+
+    kernel = torch.outer(random(17), random(17, seed=1))
+    with Passes() as passes:
+        convolve(random(32, 32), kernel, method=method)
+    assert passes.count == wanted == convolution_costs((17, 17), (32, 32))[method].multiplications
