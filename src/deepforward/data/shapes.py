@@ -22,8 +22,11 @@ _INSIDE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross": lambda x, y: (torch.maximum(x.abs(), y.abs()) <= 1) & (torch.minimum(x.abs(), y.abs()) <= 0.3),
 }
 
-#: Most shapes in an image, and images that are drawn at once.
-_MOST, _CHUNK = 4, 1024
+#: Probability that an image has a first, second, ... shape.
+_CHANCES = (1.0, 2 / 3, 2 / 3, 2 / 3)
+
+#: Images that are drawn at once.
+_CHUNK = 1024
 
 
 class _Placed(NamedTuple):
@@ -47,7 +50,7 @@ def shapes(
     test: Share = 0.2,
     seed: Seed = 0,
 ) -> Splits:
-    """Grey images (1, size, size) uint8 of one to four shapes of any turn, brighter or darker than their ground; masks as targets.
+    """Grey images (1, size, size) uint8 of one to four shapes of any turn, brighter or darker than their ground, with masks.
 
     A shape's radius lies between an eighth and a quarter of the image's side. Later shapes cover earlier ones. The class of a
     pixel is the kind of the shape in front, 0 where there is none.
@@ -63,7 +66,7 @@ def shapes(
     """
     rng = torch.Generator().manual_seed(seed)
     ground = 0.4 + 0.2 * torch.rand(n, generator=rng)
-    placed = [_place(n, size, classes, ground, slot, rng) for slot in range(_MOST)]
+    placed = [_place(ground, size, classes, chance, rng) for chance in _CHANCES]
     parts = [_draw(ground[some], [_Placed(*(field[some] for field in one)) for one in placed], size) for some in _chunks(n)]
     levels, masks = (torch.cat(part) for part in zip(*parts, strict=True))
     for some in _chunks(n):
@@ -78,14 +81,14 @@ def _chunks(n: int) -> list[slice]:
     return [slice(start, start + _CHUNK) for start in range(0, n, _CHUNK)]
 
 
-def _place(n: int, size: int, classes: int, ground: Tensor, slot: int, rng: torch.Generator) -> _Placed:
-    """The shape of each image that is drawn in that order; the first is always there, each further one in two of three images."""
+def _place(ground: Tensor, size: int, classes: int, chance: float, rng: torch.Generator) -> _Placed:
+    """One shape for each image, which is there with probability `chance`."""
+    n = len(ground)
     kind = torch.randint(1, classes, (n,), generator=rng)
-    row, column, spread, turn, contrast, sign, chance = torch.rand(7, n, generator=rng)
+    row, column, spread, turn, contrast, sign, luck = torch.rand(7, n, generator=rng)
     radius = size * (1 + spread) / 8
     brightness = ground + (0.2 + 0.2 * contrast) * torch.where(sign < 0.5, -1.0, 1.0)
-    present = torch.full((n,), True) if slot == 0 else chance < 2 / 3
-    return _Placed(kind, size * row, size * column, radius, 2 * math.pi * turn, brightness, present)
+    return _Placed(kind, size * row, size * column, radius, 2 * math.pi * turn, brightness, luck < chance)
 
 
 def _draw(ground: Tensor, placed: list[_Placed], size: int) -> tuple[Tensor, Tensor]:

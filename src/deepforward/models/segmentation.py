@@ -20,8 +20,8 @@ _STRIDES = (1, 2, 4, 8)
 class HybridDilatedNetwork(nn.Module):
     """Convolutions of 3 x 3 taps with stride 2, then dilated ones, then a dense upsampling to the size of the image.
 
-    Each convolution is followed by batch normalisation and ReLU. Images whose sides are no multiples of `stride` are padded with
-    zeros at the right and below, and the logits cropped.
+    Each convolution is followed by batch normalisation and ReLU. Images whose sides are no multiples of `stride` are padded
+    with zeros at the right and below, and the logits cropped.
 
     Args:
         input_shape: (channels, height, width), at least as large as the receptive field of the dilated convolutions,
