@@ -135,7 +135,7 @@ def test_a_segmenter_s_record_has_masks_and_the_counts_of_its_metrics(tmp_path):
     assert masks.images.shape == (6, 1, 32, 32) and masks.images.dtype == np.uint8
     assert torch.equal(torch.from_numpy(masks.true), run.data.test.spread(6).targets)
     shown = run.data.test.spread(6).inputs
-    given = run.model().eval()(run.scaling()(shown)).argmax(1)
+    given = run.model().eval()(run.scaling(shown)).argmax(1)
     assert torch.equal(torch.from_numpy(masks.predicted).long(), given)
     right = masks.confusion.diagonal().sum() / masks.confusion.sum()
     assert right == pytest.approx(run.metrics["test/pixel_accuracy"], abs=1e-3)  # bf16 may turn a few pixels

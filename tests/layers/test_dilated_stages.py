@@ -77,10 +77,14 @@ def test_a_stage_touches_what_its_gradient_reaches(name):
 
 
 def test_a_change_of_the_grid_begins_a_stage():
-    module = nn.Sequential(
-        conv(1), nn.Conv2d(2, 2, 3, stride=2, padding=1), conv(2), conv(2), nn.MaxPool2d(2), conv(1), conv(3),
-        nn.Upsample(scale_factor=2), conv(4), nn.Conv2d(2, 8, 1), nn.PixelShuffle(2), conv(5), nn.ConvTranspose2d(2, 2, 2, 2), conv(1),
-    )  # fmt: skip
+    parts = [
+        (conv(1), nn.Conv2d(2, 2, 3, stride=2, padding=1)),
+        (conv(2), conv(2), nn.MaxPool2d(2)),
+        (conv(1), conv(3), nn.Upsample(scale_factor=2)),
+        (conv(4), nn.Conv2d(2, 8, 1), nn.PixelShuffle(2)),
+        (conv(5), nn.ConvTranspose2d(2, 2, 2, 2), conv(1)),
+    ]
+    module = nn.Sequential(*(layer for part in parts for layer in part))
     stages = dilated_stages(module(torch.zeros(1, 2, 40, 40)).sum(), module)
     found = [([max(layer.rates) for layer in stage.layers], stage.coverage) for stage in stages]
     assert found == [(rates, coverage(rates)) for rates in ([2, 2], [1, 3], [4], [5])]

@@ -54,6 +54,7 @@ def _shapes(**options: Any) -> Recipe:
         model=DILATED,
         model_options=options,
         data="shapes?n=200&classes=2&noise=0.25",
+        objective="pixel-cross-entropy",
         epochs=5,
         batch_size=16,
         learning_rate=0.1,
@@ -138,7 +139,7 @@ ILLNESSES: Mapping[str, Illness] = {
         _shapes(rates=(4, 4, 4)),
         "rates of 4 in all layers, which touch 49 of the 625 pixels of their field, so that noise is averaged over few",
         cure="hybrid-dilation",
-        placebo="critical-initialization",
+        placebo="residual-connections",
     ),
     "no-progress": Illness(
         _digits(depth=3, learning_rate=1e-5, batch_size=32),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from deepforward.layers.dilated_stages import DilatedStage, differentiable, dila
 from deepforward.layers.dilation import hybrid_rates
 from deepforward.layers.wiring import evaluating
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 def hybridize_dilation(module: nn.Module, example_inputs: Float[Tensor, "batch *shape"]) -> int:
@@ -44,7 +45,7 @@ def hybridize_dilation(module: nn.Module, example_inputs: Float[Tensor, "batch *
     modules, changed = dict(module.named_modules()), 0
     for stage in ill:
         found = [modules.get(layer.name) for layer in stage.layers]
-        convolutions = [one for one in found if isinstance(one, _CONVOLUTIONS)]
+        convolutions = [one for one in found if isinstance(one, Convolution)]
         if len(set(map(id, convolutions))) < len(found):
             raise NoEffect(
                 "hybrid dilation found functions, or a module called twice, in place of Conv modules; change them by hand"
@@ -68,20 +69,26 @@ def _stages(module: nn.Module, example_inputs: Tensor) -> tuple[DilatedStage, ..
         raise InvalidModel(f"{got}; expected it to accept the data; build it with the data's shape") from error
 
 
-def _change(stage: DilatedStage, convolutions: Sequence[nn.Conv1d | nn.Conv2d | nn.Conv3d]) -> int:
-    """New rates along each axis, and padding that keeps the size where that can be."""
+def _change(stage: DilatedStage, convolutions: Sequence[Convolution]) -> int:
+    """New rates along each axis; where all are padded to keep their size, so that each still does."""
     axes = range(len(stage.field))
     wanted = [hybrid_rates([layer.rates[axis] for layer in stage.layers], stage.layers[0].kernel[axis]) for axis in axes]
+    changes = list(zip(convolutions, zip(*wanted, strict=True), strict=True))
+    paddings = [_padding(convolution, rates) for convolution, rates in changes]
+    is_padded = all(padding is None or min(padding) >= 0 for padding in paddings)
     changed = 0
-    for convolution, rates in zip(convolutions, zip(*wanted, strict=True), strict=True):
-        if rates == convolution.dilation:
-            continue
-        if not isinstance(convolution.padding, str):
-            sizes = zip(convolution.padding, rates, convolution.dilation, convolution.kernel_size, strict=True)
-            padding = [pad + (new - old) * (taps - 1) // 2 for pad, new, old, taps in sizes]
-            if min(padding) >= 0:
-                convolution.padding = tuple(padding)
-                convolution._reversed_padding_repeated_twice = [pad for pad in reversed(padding) for _ in range(2)]
+    for (convolution, rates), padding in zip(changes, paddings, strict=True):
+        changed += rates != convolution.dilation
         convolution.dilation = rates
-        changed += 1
+        if padding is not None and is_padded:
+            convolution.padding = padding
+            convolution._reversed_padding_repeated_twice = [pad for pad in reversed(padding) for _ in range(2)]
     return changed
+
+
+def _padding(convolution: Convolution, rates: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Padding with which the size of the output stays at other rates; None where the module sees to it (`same`)."""
+    if isinstance(convolution.padding, str):
+        return None
+    sizes = zip(convolution.padding, rates, convolution.dilation, convolution.kernel_size, strict=True)
+    return tuple(pad + (new - old) * (taps - 1) // 2 for pad, new, old, taps in sizes)
