@@ -39,8 +39,8 @@ def convolve(
 
     Args:
         image: float32 or float64; all leading axes are planes that are convolved alike.
-        kernel: Converted to the type and device of the image. Its centre is at (height // 2, width // 2), rounded down by one
-            where a side is even, as in scipy.
+        kernel: Converted to the type and device of the image; its rank is that within its own precision. Its centre is at
+            ((height - 1) // 2, (width - 1) // 2), as in scipy.
         size: "same" as the image, "valid" where the kernel lies within it, "full" wherever they overlap.
         border: What lies outside: zeros, or the image mirrored about the centres of its outermost pixels ("valid" sees
             neither).
@@ -58,7 +58,7 @@ def convolve(
         Podlozhnyuk 2007, Image convolution with CUDA.
     """
     _check(image, kernel, size, border, method)
-    kernel = kernel.to(image)
+    kernel = _precise(kernel, image)
     padded = _pad(image.reshape(-1, *image.shape[-2:]), kernel.shape, size, border)
     if method == "auto":
         method = _cheapest(padded, kernel)
@@ -98,7 +98,8 @@ def choose_method(
         ShapeError, InvalidData, InvalidOption: As `convolve`.
     """
     _check(image, kernel, size, "zero", "auto")
-    return _cheapest(_pad(image.reshape(-1, *image.shape[-2:]), kernel.shape, size, "zero"), kernel.to(image))
+    padded = _pad(image.reshape(-1, *image.shape[-2:]), kernel.shape, size, "zero")
+    return _cheapest(padded, _precise(kernel, image))
 
 
 def _check(image: Tensor, kernel: Tensor, size: str, border: str, method: str) -> None:
@@ -123,6 +124,11 @@ def _check(image: Tensor, kernel: Tensor, size: str, border: str, method: str) -
             raise ShapeError(f"got {shapes}; expected more than {reach[0]}x{reach[1]} pixels to mirror; use border='zero'")
     if method == "separable" and kernel.requires_grad:
         raise InvalidOption("got method 'separable' and a kernel that needs a gradient; expected 'direct' or 'fft'")
+
+
+def _precise(kernel: Tensor, image: Tensor) -> Tensor:
+    """The kernel where the image is; float32 is kept, since taken for exact its rounding would look like full rank."""
+    return kernel.to(image.device) if kernel.dtype == torch.float32 else kernel.to(image)
 
 
 def _pad(planes: Tensor, kernel: torch.Size, size: Size, border: Border) -> Tensor:
@@ -153,7 +159,7 @@ def _cheapest(padded: Tensor, kernel: Tensor) -> Way:
 
 def _direct(padded: Tensor, kernel: Tensor) -> Tensor:
     """A pass for each entry, which on a CPU is several times faster than conv2d of one channel and copies no patches."""
-    turned = kernel.flip(0, 1)
+    turned = kernel.flip(0, 1).to(padded)
     recorded = torch.is_grad_enabled() and (padded.requires_grad or kernel.requires_grad)
     if recorded or padded.device.type != "cpu":
         return F.conv2d(padded[:, None], turned[None, None])[:, 0]
@@ -191,5 +197,5 @@ def _by_fft(padded: Tensor, kernel: Tensor) -> Tensor:
     """The transforms are as long as the image with its surroundings: what wraps around lies outside the valid part."""
     (_, height, width), (tall, wide) = padded.shape, kernel.shape
     size = fast_size((height, width))
-    product = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(kernel, s=size)
+    product = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(kernel.to(padded), s=size)
     return torch.fft.irfft2(product, s=size)[:, tall - 1 : height, wide - 1 : width]
