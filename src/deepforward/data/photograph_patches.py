@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
+from jaxtyping import Shaped
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from deepforward.data.dataset import Split, Splits
@@ -15,6 +17,7 @@ from deepforward.data.spec import Count, Range, Seed
 
 #: Photographs of the test splits, which no network sees while it trains.
 HELD_OUT = ("camera", "cat", "coins")
+_TRAINING = tuple(name for name in PHOTOGRAPHS if name not in HELD_OUT)
 #: Photographs of one texture.
 TEXTURES = ("brick", "grass", "gravel")
 
@@ -23,14 +26,20 @@ Patch = Annotated[int, Range(8, 160)]
 
 
 def noisy_photographs(
-    *, sigma: Annotated[float, Range(0, 1)] = 0.1, patch: Patch = 40, n: Count = 4800, seed: Seed = 0
+    *,
+    sigma: Annotated[float, Range(0, 1)] = 0.1,
+    blur: Annotated[float, Range(0, 10)] = 0.0,
+    patch: Patch = 40,
+    n: Count = 4800,
+    seed: Seed = 0,
 ) -> Splits:
-    """Patches (1, patch, patch) of grey photographs in [0, 1] with Gaussian noise, cut off at 0 and 1; targets are the clean ones.
+    """Patches (1, patch, patch) of grey photographs in [0, 1], blurred and then with Gaussian noise; targets are the clean ones.
 
     Training patches are drawn anywhere in 14 photographs, turned and mirrored; test patches tile the three of `HELD_OUT`.
 
     Args:
-        sigma: Standard deviation of the noise, on values in [0, 1].
+        sigma: Standard deviation of the noise, on values in [0, 1]; what leaves [0, 1] is cut off.
+        blur: Standard deviation of the Gaussian that blurs the whole photograph, pixels; 0 for none.
         patch: Pixels a side.
         n: Training patches.
         seed: Fixes patches and noise.
@@ -39,8 +48,17 @@ def noisy_photographs(
         MissingExtra: scikit-image is not installed.
     """
     rng = torch.Generator().manual_seed(seed)
-    clean = (_drawn(_stacks(_training(), _grey), patch, n, rng), _tiled(_stacks(HELD_OUT, _grey), patch))
-    train, test = (Split(gaussian_noise(images, sigma, rng), images) for images in clean)
+
+    def blurred_and_clean(name: str) -> Tensor:
+        grey = _grey(name)
+        blurred = torch.from_numpy(gaussian_filter(grey[0].numpy(), blur, mode="nearest"))[None] if blur else grey
+        return torch.cat((blurred, grey))
+
+    both = (
+        draw_patches([blurred_and_clean(name) for name in _TRAINING], patch, n, rng),
+        _tiles([blurred_and_clean(name) for name in HELD_OUT], patch),
+    )
+    train, test = (Split(gaussian_noise(images[:, :1], sigma, rng), images[:, 1:]) for images in both)
     return Splits(train, test, ())
 
 
@@ -68,9 +86,10 @@ def photograph_edges(
         grey = _grey(name)
         return torch.cat((grey, torch.from_numpy(canny(grey[0].double().numpy(), sigma=sigma))[None].float()))
 
-    drawn = _drawn(_stacks(_training(), with_edges), patch, n, torch.Generator().manual_seed(seed))
-    splits = (Split(both[:, :1], both[:, 1].to(torch.uint8)) for both in (drawn, _tiled(_stacks(HELD_OUT, with_edges), patch)))
-    return Splits(*splits, ("background", "edge"))
+    drawn = draw_patches([with_edges(name) for name in _TRAINING], patch, n, torch.Generator().manual_seed(seed))
+    tiles = _tiles([with_edges(name) for name in HELD_OUT], patch)
+    train, test = (Split(both[:, :1], both[:, 1].to(torch.uint8)) for both in (drawn, tiles))
+    return Splits(train, test, ("background", "edge"))
 
 
 def texture_mosaics(
@@ -92,14 +111,14 @@ def texture_mosaics(
         MissingExtra: scikit-image is not installed.
     """
     rng = torch.Generator().manual_seed(seed)
-    whole = _stacks(TEXTURES, _grey)
+    whole = [_grey(name) for name in TEXTURES]
     half = whole[0].shape[2] // 2
     parts = ([image[:, :, :half] for image in whole], n), ([image[:, :, half:] for image in whole], test)
     return Splits(*(_mosaics(images, size, count, places, rng) for images, count in parts), TEXTURES)
 
 
 def _mosaics(images: Sequence[Tensor], size: int, count: int, places: int, rng: torch.Generator) -> Split:
-    textures = torch.stack([_drawn([image], size, count, rng)[:, 0] for image in images], 1)
+    textures = torch.stack([draw_patches([image], size, count, rng)[:, 0] for image in images], 1)
     corners = size * torch.rand(count, places, 2, generator=rng)
     pixel = torch.cartesian_prod(torch.arange(size), torch.arange(size)).float()
     nearest = torch.cdist(pixel.expand(count, -1, -1), corners).argmin(2)
@@ -110,40 +129,34 @@ def _mosaics(images: Sequence[Tensor], size: int, count: int, places: int, rng: 
     return Split(textures.gather(1, masks[:, None]), masks.to(torch.uint8))
 
 
-def _training() -> tuple[str, ...]:
-    return tuple(name for name in PHOTOGRAPHS if name not in HELD_OUT)
-
-
 def _grey(name: str) -> Tensor:
     return grey_photograph(name)[None].float() / 255
 
 
-def _stacks(names: Sequence[str], of: Callable[[str], Tensor]) -> list[Tensor]:
-    """What belongs to each photograph, (channels, height, width)."""
-    return [of(name) for name in names]
+def draw_patches(
+    images: Sequence[Shaped[Tensor, "channel height width"]], size: int, count: int, rng: torch.Generator
+) -> Shaped[Tensor, "patch channel size size"]:
+    """Square parts of images from anywhere, each image as likely, in one of the eight positions of a square.
 
-
-def _drawn(stacks: Sequence[Tensor], patch: int, count: int, rng: torch.Generator) -> Tensor:
-    """Patches (count, channels, patch, patch) from anywhere, each photograph as likely, in one of the eight positions of a square."""
-    return torch.stack(list(_draws(stacks, patch, count, rng)))
-
-
-def _draws(stacks: Sequence[Tensor], patch: int, count: int, rng: torch.Generator) -> Iterator[Tensor]:
-    chosen = torch.randint(len(stacks), (count,), generator=rng).tolist()
+    Args:
+        images: Of one number of channels, each at least `size` high and wide.
+        size: Pixels a side.
+        count: Patches.
+        rng: Chooses image, place and position.
+    """
+    chosen = torch.randint(len(images), (count,), generator=rng).tolist()
     places = torch.rand(count, 2, generator=rng, dtype=torch.float64).tolist()
     turns = torch.randint(8, (count,), generator=rng).tolist()
+    patches = []
     for number, (down, right), turn in zip(chosen, places, turns, strict=True):
-        _, height, width = stacks[number].shape
-        y, x = int(down * (height - patch + 1)), int(right * (width - patch + 1))
-        piece = torch.rot90(stacks[number][:, y : y + patch, x : x + patch], turn % 4, (1, 2))
-        yield piece.flip(1) if turn >= 4 else piece
+        _, height, width = images[number].shape
+        y, x = int(down * (height - size + 1)), int(right * (width - size + 1))
+        turned = torch.rot90(images[number][:, y : y + size, x : x + size], turn % 4, (1, 2))
+        patches.append(turned.flip(1) if turn >= 4 else turned)
+    return torch.stack(patches)
 
 
-def _tiled(stacks: Sequence[Tensor], patch: int) -> Tensor:
-    """Patches side by side, (patches, channels, patch, patch); what is left over at the right and below is not used."""
-    return torch.cat(
-        [
-            stack.unfold(1, patch, patch).unfold(2, patch, patch).flatten(1, 2).transpose(0, 1).reshape(-1, len(stack), patch, patch)
-            for stack in stacks
-        ]
-    )
+def _tiles(images: Sequence[Tensor], size: int) -> Tensor:
+    """Patches side by side; what is left over at the right and below is not used."""
+    tiles = (image.unfold(1, size, size).unfold(2, size, size).flatten(1, 2).transpose(0, 1) for image in images)
+    return torch.cat(list(tiles)).contiguous()
