@@ -33,7 +33,7 @@ def noisy_photographs(
     n: Count = 4800,
     seed: Seed = 0,
 ) -> Splits:
-    """Patches (1, patch, patch) of grey photographs in [0, 1], blurred and then with Gaussian noise; targets are the clean ones.
+    """Patches (1, patch, patch) of grey photographs in [0, 1], blurred and with Gaussian noise; targets are the clean ones.
 
     Training patches are drawn anywhere in 14 photographs, turned and mirrored; test patches tile the three of `HELD_OUT`.
 
@@ -114,7 +114,8 @@ def texture_mosaics(
     whole = [_grey(name) for name in TEXTURES]
     half = whole[0].shape[2] // 2
     parts = ([image[:, :, :half] for image in whole], n), ([image[:, :, half:] for image in whole], test)
-    return Splits(*(_mosaics(images, size, count, places, rng) for images, count in parts), TEXTURES)
+    train, held_out = (_mosaics(images, size, count, places, rng) for images, count in parts)
+    return Splits(train, held_out, TEXTURES)
 
 
 def _mosaics(images: Sequence[Tensor], size: int, count: int, places: int, rng: torch.Generator) -> Split:

@@ -21,7 +21,6 @@ from deepforward.report.blocks import Block, Images
 from deepforward.report.blocks import Table as Cells
 from deepforward.shallow.image_processing import denoise, edges, sharpen, skimage
 
-
 #: Budget -> how networks are trained, if otherwise than their cards say, and patches and epochs of each.
 BUDGETS: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
@@ -54,13 +53,13 @@ SHOWN = (slice(70, 198), slice(170, 298))
 class LowLevelProcesses(Claim):
     """Noise removal, sharpening and edges on `camera`, by formula and by networks trained on other photographs.
 
-    The table has one row a number: `quantity`, `at` (a method, or a photograph) and `value`; those of pictures are rows of bytes.
+    The table has one row a number: `quantity`, `at` (a method or photograph) and `value`; those of pictures are rows of bytes.
     """
 
     says: ClassVar[str] = (
         "A digital image is a matrix of measured values. Low-level processes make an image of an image: they remove noise, "
-        "sharpen, find edges. It would be nice to have these processes automated, and neural networks can: each is replicated by "
-        "a convolutional network that learns it from data."
+        "sharpen, find edges. It would be nice to have these processes automated, and neural networks can: each is replicated "
+        "by a convolutional network that learns it from data."
     )
     correction: ClassVar[str] = ""
 
@@ -84,7 +83,7 @@ class LowLevelProcesses(Claim):
         return from_rows(rows)
 
     def check(self, table: Table) -> list[Check]:
-        """The classical numbers are those of the lecture's notes, and the networks do as well as or better than the formulas."""
+        """The classical numbers are those of the lecture's notes, and the networks do at least as well as the formulas."""
         salt, noise, sharp = (numbers(table, f"{what}, PSNR") for what in ("salt and pepper", "Gaussian noise", "blur"))
         whole, f1 = bool(numbers(table, "whole training")[0]), numbers(table, "F1")
         least = max(28.3, noise["total-variation"], noise["non-local-means"]) if whole else noise["mean"]

@@ -53,7 +53,7 @@ class FullyConvolutional(nn.Module):
         if normalization not in ("batch", "none"):
             raise InvalidOption(f"fully convolutional network got normalization='{normalization}'; expected batch or none")
         self.channels = expect_image("fully convolutional", input_shape, smallest=1)[0]
-        self.layers = nn.Sequential(OrderedDict(_layers(self.channels, num_outputs, depth, width, dilations, normalization)))
+        self.layers = nn.Sequential(OrderedDict(_layers((self.channels, num_outputs), depth, width, dilations, normalization)))
         for module in self.layers:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -71,9 +71,9 @@ class FullyConvolutional(nn.Module):
 class DnCNN(FullyConvolutional):
     """A denoiser: it predicts the noise and subtracts it, y = x - F(x), F being the fully convolutional network.
 
-    Input and output have the same unit, so that inputs must not be scaled. F begins small, y near x. Zhang et al. take 17 layers
-    of 64 maps with batch normalisation, which a network of 8 layers does not need: on `camera` it reached 29.0 dB with and 29.2
-    without after 1500 steps of 16 patches.
+    Input and output have the same unit, so that inputs must not be scaled. F begins small, y near x. Zhang et al. take 17
+    layers of 64 maps with batch normalisation, which 8 layers of 32 do not need: on `camera` they reached 29.0 dB with and 29.2
+    dB without after 1500 steps of 16 patches.
 
     Args:
         input_shape: (channels, height, width); later images may have any height and width.
@@ -87,9 +87,7 @@ class DnCNN(FullyConvolutional):
     Source: Zhang, Zuo, Chen, Meng, Zhang 2017, Beyond a Gaussian denoiser: residual learning of deep CNN, IEEE TIP 26.
     """
 
-    def __init__(
-        self, input_shape: tuple[int, ...], *, depth: int = 8, width: int = 32, normalization: str = "none"
-    ) -> None:
+    def __init__(self, input_shape: tuple[int, ...], *, depth: int = 8, width: int = 32, normalization: str = "none") -> None:
         channels = expect_image("denoiser", input_shape, smallest=1)[0]
         super().__init__(input_shape, channels, depth=depth, width=width, normalization=normalization)
         with torch.no_grad():
@@ -100,14 +98,14 @@ class DnCNN(FullyConvolutional):
         return inputs - super().forward(inputs)
 
 
-#: The fully convolutional network seeing 1 + 2 (1 + 1 + 2 + 4 + 8 + 4 + 2 + 1) = 47 pixels a side instead of 17.
+#: The fully convolutional network seeing 1 + 2 (1 + (1 + 2 + 4 + 8 + 4 + 2) + 1) = 47 pixels a side instead of 17.
 segmenter = partial(FullyConvolutional, dilations=(1, 2, 4, 8, 4, 2))
 
 
 def _layers(
-    in_channels: int, num_outputs: int, depth: int, width: int, dilations: Sequence[int], normalization: str
+    ends: tuple[int, int], depth: int, width: int, dilations: Sequence[int], normalization: str
 ) -> Iterator[tuple[str, nn.Module]]:
-    yield "conv1", nn.Conv2d(in_channels, width, 3, padding=1)
+    yield "conv1", nn.Conv2d(ends[0], width, 3, padding=1)
     yield "relu1", nn.ReLU()
     for number in range(2, depth):
         dilation = dilations[(number - 2) % len(dilations)]
@@ -115,4 +113,4 @@ def _layers(
         if normalization == "batch":
             yield f"norm{number}", nn.BatchNorm2d(width)
         yield f"relu{number}", nn.ReLU()
-    yield f"conv{depth}", nn.Conv2d(width, num_outputs, 3, padding=1)
+    yield f"conv{depth}", nn.Conv2d(width, ends[1], 3, padding=1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from deepforward.errors import InvalidOption
 from deepforward.shallow.image_processing import skimage
 
-#: Attributes of a region's shape that do not depend on where it lies: pixels, ratios, and moments (`skimage.measure.regionprops`).
+#: Attributes of a region's shape that do not depend on where it lies (see `skimage.measure.regionprops`).
 SHAPE_ATTRIBUTES = (
     *("area", "eccentricity", "solidity", "extent", "euler_number", "perimeter", "orientation"),
     *("axis_major_length", "axis_minor_length", "moments_hu"),
@@ -73,9 +73,7 @@ def objects_of(mask: Bool[Tensor, "height width"], smallest: int = 1) -> Int64[T
     return torch.from_numpy(numbers[labels].astype(np.int64))
 
 
-def superpixels(
-    image: Float[Tensor, "height width"], count: int, compactness: float = 0.1
-) -> Int64[Tensor, "height width"]:
+def superpixels(image: Float[Tensor, "height width"], count: int, compactness: float = 0.1) -> Int64[Tensor, "height width"]:
     """About `count` connected regions of like pixels, numbered from 1, by k-means over grey and place (SLIC).
 
     Args:
