@@ -6,6 +6,7 @@ from deepforward.data import load
 from deepforward.data.photograph_patches import HELD_OUT, TEXTURES, draw_patches
 from deepforward.data.photographs import grey_photograph
 from deepforward.errors import InvalidOption
+from deepforward.shallow.image_processing import edges
 
 
 def grey(name):
@@ -56,11 +57,9 @@ def test_blurred_photographs_are_blurred_as_wholes():
 
 
 def test_edges_are_cannys_of_the_whole_photograph():
-    feature = pytest.importorskip("skimage.feature")
     data = load("photograph-edges?n=20&patch=64")
     assert data.task == "segmentation"
-    edges = torch.from_numpy(feature.canny(grey("camera").double().numpy(), sigma=1.0))
-    assert torch.equal(data.test.targets[9].bool(), edges[64:128, 64:128])
+    assert torch.equal(data.test.targets[9].bool(), edges(grey("camera"), "canny")[64:128, 64:128])
 
 
 def test_mosaics_consist_of_the_textures_their_masks_name():
@@ -74,9 +73,8 @@ def test_mosaics_consist_of_the_textures_their_masks_name():
                 assert set((255 * image[0][mask == texture]).round().int().tolist()) <= levels
 
 
-@pytest.mark.parametrize("source", ["noisy-photographs", "photograph-edges"])
-def test_the_same_seed_gives_the_same_patches(source):
-    first, again, other = (load(f"{source}?n=6&patch=16&seed={seed}") for seed in (1, 1, 2))
+def test_the_same_seed_gives_the_same_patches():
+    first, again, other = (load(f"noisy-photographs?n=6&patch=16&seed={seed}") for seed in (1, 1, 2))
     assert torch.equal(first.train.inputs, again.train.inputs)
     assert torch.equal(first.test.inputs, again.test.inputs)
     assert not torch.equal(first.train.inputs, other.train.inputs)

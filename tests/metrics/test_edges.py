@@ -13,7 +13,7 @@ def share_near(edges, others, tolerance):
     return sum(near) / max(len(near), 1)
 
 
-@pytest.mark.parametrize(("seed", "tolerance"), itertools.product(range(4), (0, 1, 2)))
+@pytest.mark.parametrize(("seed", "tolerance"), list(itertools.product(range(4), (0, 1, 2))))
 def test_agreement_is_that_of_all_pairs(seed, tolerance):
     rng = torch.Generator().manual_seed(seed)
     found, right = (torch.rand(12, 17, generator=rng) < share for share in (0.05, 0.1))

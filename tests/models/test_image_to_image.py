@@ -53,17 +53,17 @@ def test_other_data_are_refused():
 
 def test_the_engine_trains_a_denoiser_and_reports_it(tmp_path):
     small = {"model_options": {"depth": 3, "width": 8}, "learning_rate": 1e-2, "epochs": 1, "device": "cpu", "threads": 1}
-    run = fit(Recipe(model="denoiser", data="noisy-photographs?n=400&patch=16", **small), tmp_path / "run", quiet=True)
+    run = fit(Recipe(model="denoiser", data="noisy-photographs?n=800&patch=16", **small), tmp_path / "run", quiet=True)
     test = run.data.test
     untouched = (test.inputs - test.targets).square().mean().item()
-    assert run.metrics["test/loss"] < 0.6 * untouched  # it removes noise from photographs that it has not seen
+    assert run.metrics["test/loss"] < 0.7 * untouched  # it removes noise from photographs that it has not seen
     assert run.recipe.objective == "squared-error"
     assert "denoiser" in run.report().read_text()
 
 
 def test_the_engine_trains_an_edge_detector(tmp_path):
     small = {"model_options": {"depth": 3, "width": 8}, "learning_rate": 1e-2, "epochs": 1, "device": "cpu", "threads": 1}
-    run = fit(Recipe(model="edge-detector", data="photograph-edges?n=400&patch=16", **small), tmp_path / "run", quiet=True)
+    run = fit(Recipe(model="edge-detector", data="photograph-edges?n=800&patch=16", **small), tmp_path / "run", quiet=True)
     edges = run.data.test.targets.float().mean().item()
     assert run.recipe.objective == "pixel-cross-entropy"
     assert run.metrics["test/mean_iou"] > (1 - edges) / 2 + 0.02  # that of finding no edge at all

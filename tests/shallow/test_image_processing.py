@@ -3,7 +3,6 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from deepforward.data.noise import gaussian_noise, salt_and_pepper
-from deepforward.data.photograph_patches import photograph_edges
 from deepforward.data.photographs import grey_photograph
 from deepforward.errors import MissingExtra, UnknownName
 from deepforward.shallow.image_processing import denoise, edges, sharpen
@@ -20,7 +19,7 @@ def noise(kind, strength):
 
 
 # The notes (lecture.md A4.1) give 14.79, 29.46, 20.43, 27.20, 28.31, 28.82 dB for their draw of the noise. Over 20 draws of
-# ours the standard deviation is 0.03, 0.06, 0.01, 0.02, 0.02, 0.02 dB; allowed are four of them about the mean over those draws.
+# ours the standard deviation is 0.03, 0.06, 0.01, 0.02, 0.02, 0.02 dB; four of them about the mean of those draws are allowed.
 @pytest.mark.parametrize(
     ("noisy", "method", "expected", "deviation"),
     [
@@ -64,14 +63,10 @@ def test_edges_of_a_step():
     assert edges(step, "sobel")[5].nonzero().flatten().tolist() == [9, 10]
     relief = edges(step, "laplacian-of-gaussian")[5]
     assert relief[9] > 0 > relief[10]  # crosses zero at the step
+    step[:, 10] = 0.5  # so that the crest of the gradient is at one column
     lines = edges(step, "canny")
     assert lines.dtype == torch.bool
-    assert lines[5].nonzero().flatten().tolist() in ([9], [10])  # one pixel wide
-
-
-def test_a_network_learns_the_same_canny():
-    tiles = photograph_edges(n=1, patch=64).test.targets
-    assert torch.equal(tiles[0].bool(), edges(CAMERA, "canny")[:64, :64])
+    assert lines[5].nonzero().flatten().tolist() == [10]
 
 
 @pytest.mark.parametrize("process", [denoise, sharpen, edges])

@@ -48,9 +48,9 @@ def test_attributes_of_a_rectangle_are_those_of_the_formula():
     labels[15:18, 15:18] = 3
     rows = attributes(labels, ("area", "eccentricity", "axis_major_length", "euler_number"))
     assert rows.shape == (2, 4)
-    # A pixel being a unit square, the second moments of a rectangle a x b are a^2/12 and b^2/12, the axis is 4 sqrt(a^2/12).
-    torch.testing.assert_close(rows[0], torch.tensor([120, math.sqrt(1 - 36 / 400), 4 * math.sqrt(400 / 12), 1]))
-    torch.testing.assert_close(rows[1], torch.tensor([9, 0, 4 * math.sqrt(9 / 12), 1]))
+    # The variance of a = 1, 2, ..., n is (n^2 - 1) / 12, the axis four times its root.
+    torch.testing.assert_close(rows[0], torch.tensor([120, math.sqrt(1 - 35 / 399), 4 * math.sqrt(399 / 12), 1]))
+    torch.testing.assert_close(rows[1], torch.tensor([9, 0, 4 * math.sqrt(8 / 12), 1]))
 
 
 def test_attributes_of_grey_are_means_over_regions():

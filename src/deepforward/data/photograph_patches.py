@@ -30,7 +30,7 @@ def noisy_photographs(
     sigma: Annotated[float, Range(0, 1)] = 0.1,
     blur: Annotated[float, Range(0, 10)] = 0.0,
     patch: Patch = 40,
-    n: Count = 4800,
+    n: Count = 12000,
     seed: Seed = 0,
 ) -> Splits:
     """Patches (1, patch, patch) of grey photographs in [0, 1], blurred and with Gaussian noise; targets are the clean ones.
@@ -63,7 +63,7 @@ def noisy_photographs(
 
 
 def photograph_edges(
-    *, sigma: Annotated[float, Range(0.5, 5)] = 1.0, patch: Patch = 64, n: Count = 2400, seed: Seed = 0
+    *, sigma: Annotated[float, Range(0.5, 5)] = 1.0, patch: Patch = 64, n: Count = 6000, seed: Seed = 0
 ) -> Splits:
     """Patches (1, patch, patch) of grey photographs in [0, 1]; a pixel's class is whether Canny's detector finds an edge there.
 
@@ -135,7 +135,7 @@ def _grey(name: str) -> Tensor:
 
 
 def draw_patches(
-    images: Sequence[Shaped[Tensor, "channel height width"]], size: int, count: int, rng: torch.Generator
+    images: Sequence[Shaped[Tensor, "channel _ _"]], size: int, count: int, rng: torch.Generator
 ) -> Shaped[Tensor, "patch channel size size"]:
     """Square parts of images from anywhere, each image as likely, in one of the eight positions of a square.
 

@@ -26,14 +26,14 @@ BUDGETS: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
         "fields": {"model_options": {"depth": 5, "width": 16}, "learning_rate": 1e-2},
         "denoiser": ("n=1920&patch=24", 1),
-        "sharpener": ("n=960&patch=24", 1),
-        "edges": ("n=1920&patch=24", 1),
+        "sharpener": ("n=1440&patch=24", 1),
+        "edges": ("n=1680&patch=24", 1),
     },
     "full": {
         "fields": {},
-        "denoiser": ("n=4800", 5),
-        "sharpener": ("n=4800", 3),
-        "edges": ("n=2400", 5),
+        "denoiser": ("n=12000", 2),
+        "sharpener": ("n=12000", 1),
+        "edges": ("n=6000", 2),
     },
 }
 #: Share of pixels that salt and pepper replace; standard deviation of the Gaussian noise; that of the blur, pixels.
@@ -64,7 +64,7 @@ class LowLevelProcesses(Claim):
     correction: ClassVar[str] = ""
 
     def measure(self, budget: str, rng: torch.Generator, progress: Callable[[str], None]) -> Table:
-        """Networks of 5 layers trained for some seconds (smoke), or of 8 layers for five minutes of one thread (full)."""
+        """Networks of 5 layers trained for some seconds (smoke), or those of the cards for four minutes of one thread (full)."""
 
         def learnt(what: str, model: str, source: str) -> Network:
             patches, epochs = BUDGETS[budget][what]

@@ -29,9 +29,9 @@ _SMALL = {"model_options": {"depth": 6, "width": 16}, "learning_rate": 1e-2}
 #: Budget -> patches of coins, mosaics for network and for superpixels, digits, and fields of the recipes.
 BUDGETS: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
-        "coins": (320, _SMALL | {"epochs": 1}),
-        "textures": ("n=320&test=20", 20, _SMALL | {"epochs": 1}),
-        "digits": ("digits", 450, {"epochs": 4}),
+        "coins": (240, _SMALL | {"epochs": 1}),
+        "textures": ("n=320&test=12", 16, _SMALL | {"epochs": 1}),
+        "digits": ("digits", 250, {"epochs": 6, "batch_size": 32, "learning_rate": 0.05}),
     },
     "full": {
         "coins": (2400, {"epochs": 1}),
