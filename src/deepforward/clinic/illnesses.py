@@ -55,7 +55,7 @@ def _shapes(**options: Any) -> Recipe:
         model_options=options,
         data="shapes?n=200&classes=2&noise=0.25",
         objective="pixel-cross-entropy",
-        epochs=5,
+        epochs=6,
         batch_size=16,
         learning_rate=0.1,
         precision="fp32",

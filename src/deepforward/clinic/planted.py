@@ -72,7 +72,9 @@ def _draw(affine: nn.Linear | nn.Conv2d, weight_variance: float | None, bias_var
         nn.init.normal_(affine.bias, std=math.sqrt(bias_variance))
 
 
-def dilated(input_shape: tuple[int, ...], num_outputs: int, *, rates: tuple[int, ...] = (1, 2, 3), width: int = 8) -> nn.Module:
+def dilated(
+    input_shape: tuple[int, ...], num_outputs: int, *, rates: tuple[int, ...] = (1, 2, 3), width: int = 12
+) -> nn.Module:
     """A class for each pixel, from dilated convolutions of 3 x 3 taps and nothing else that mixes pixels.
 
     Args:
@@ -81,7 +83,7 @@ def dilated(input_shape: tuple[int, ...], num_outputs: int, *, rates: tuple[int,
         rates: Dilation of each convolution.
         width: Maps of each.
     """
-    layers: list[nn.Module] = [nn.Conv2d(input_shape[0], width, 1), nn.BatchNorm2d(width), nn.ReLU()]
-    for rate in rates:
-        layers += [nn.Conv2d(width, width, 3, padding=rate, dilation=rate, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    layers: list[nn.Module] = []
+    for inputs, rate in zip([input_shape[0], *[width] * len(rates)], rates, strict=False):
+        layers += [nn.Conv2d(inputs, width, 3, padding=rate, dilation=rate, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     return nn.Sequential(*layers, nn.Conv2d(width, num_outputs, 1))
