@@ -74,9 +74,10 @@ def learn_filters(
     *,
     rounds: int = 20,
     steps: int = 20,
+    filter_steps: int = 2,
     watch: Callable[[int, float], None] | None = None,
 ) -> Filters:
-    """Filters of unit norm by alternation: maps by FISTA given the filters, filters by two steps of conjugate gradients given maps.
+    """Filters of unit norm by alternation: maps by FISTA given the filters, filters by conjugate gradients given the maps.
 
     Args:
         images: y, all of which are kept in mind at once.
@@ -84,6 +85,7 @@ def learn_filters(
         weight: lambda of `sparse_code`.
         rounds: Turns.
         steps: Steps of FISTA a turn, from the maps of the turn before.
+        filter_steps: Steps of conjugate gradients a turn.
         watch: Called after each inference with the number of the turn, from 1, and the mean objective of an image.
 
     Raises:
@@ -99,5 +101,5 @@ def learn_filters(
         maps = code.maps
         if watch is not None:
             watch(turn, float(code.objective[-1].mean()))
-        filters = unit_norm(fit_filters(maps, images, filters, steps=2))
+        filters = unit_norm(fit_filters(maps, images, filters, filter_steps))
     return filters

@@ -62,10 +62,10 @@ def sparse_code(
     """The maps that minimise weight / 2 |sum_k z_k * f_k - y|^2 + |z|_1, for each image alone.
 
     ISTA goes down the gradient of the first term by 1 / L and thresholds: z <- S(z - R'(Rz - y) / |R|^2, 1 / L) with
-    L = weight |R|^2, |R| from the filters' spectra (`operator_norm`); its objective never rises. FISTA takes that step from a point
-    ahead, z + (t - 1) / t' (z - z before), t' = (1 + sqrt(1 + 4 t^2)) / 2, and after k steps is at most 2 L |z0 - z*|^2 / (k + 1)^2
-    above the least objective. With `restart`, a step that would raise the objective of an image is not taken, and its momentum
-    begins anew (t = 1), so that the objective of FISTA never rises either.
+    L = weight |R|^2, |R| from the filters' spectra (`operator_norm`); its objective never rises. FISTA takes that step from a
+    point ahead, z + (t - 1) / t' (z - z before), t' = (1 + sqrt(1 + 4 t^2)) / 2, and after k steps is at most
+    2 L |z0 - z*|^2 / (k + 1)^2 above the least objective. With `restart`, a step that would raise the objective of an image is
+    not taken, and its momentum begins anew (t = 1), so that the objective of FISTA never rises either.
 
     Args:
         images: y.
@@ -121,7 +121,7 @@ def objective(
     images: Float[Tensor, "batch channel height width"],
     weight: float,
 ) -> Float[Tensor, " batch"]:
-    """weight / 2 |fit - y|^2 + |z|_1 of each image.
+    """Objective of each image, weight / 2 |fit - y|^2 + |z|_1.
 
     Args:
         maps: z.
@@ -141,12 +141,15 @@ def duality_gap(
 ) -> Float[Tensor, " batch"]:
     """How far the objective of each image is above a value that no maps can fall below: 0 exactly at the solution.
 
-    For any u with |R'u| <= 1 everywhere, u'y - |u|^2 / (2 weight) is such a value. Here u is the multiple of the residual y - fit
-    that makes it largest.
+    For any u with |R'u| <= 1 everywhere, u'y - |u|^2 / (2 weight) is such a value. Here u is the multiple of the residual
+    y - fit that makes it largest.
 
     Args:
-        maps, fit, images, weight: As in `objective`.
+        maps: z.
+        fit: `synthesise(maps, filters)`.
+        images: y.
         filters: f.
+        weight: lambda.
     """
     residual = images - fit
     norm, along = residual.square().sum((1, 2, 3)), (residual * images).sum((1, 2, 3))

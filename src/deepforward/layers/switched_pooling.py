@@ -22,7 +22,8 @@ def pool(
     Returns:
         The values, and the place of each within its block (the switches).
 
-    Source: Zeiler, Taylor, Fergus 2011, Adaptive deconvolutional networks for mid and high level feature learning, ICCV, section 3.
+    Source:
+        Zeiler, Taylor, Fergus 2011, Adaptive deconvolutional networks for mid and high level feature learning, ICCV.
     """
     blocks = _blocks(maps, side, across)
     switches = blocks.abs().argmax(-1, keepdim=True)
@@ -42,7 +43,8 @@ def unpool(
         pooled: Values.
         switches: From `pool`.
         shape: Maps, rows and columns before pooling.
-        side, across: As in `pool`.
+        side: Height and width of a block.
+        across: Neighbouring maps of a block.
     """
     batch, groups, rows, columns = pooled.shape
     flat = pooled.new_zeros(*pooled.shape, across * side * side).scatter(-1, switches[..., None], pooled[..., None])

@@ -37,7 +37,7 @@ def synthesise(maps: Float[Tensor, "batch map rows columns"], filters: Filters) 
 
 
 def correlate(images: Float[Tensor, "batch channel height width"], filters: Filters) -> Float[Tensor, "batch map rows columns"]:
-    """The adjoint of `synthesise`: how much of each filter is found at each place, <z, correlate(y)> = <synthesise(z), y>.
+    """How much of each filter is found at each place: the adjoint of `synthesise`, with <z, R'y> = <Rz, y>.
 
     Args:
         images: y.
@@ -49,9 +49,9 @@ def correlate(images: Float[Tensor, "batch channel height width"], filters: Filt
 def synthesis(filters: Filters) -> Callable[[Tensor], Tensor]:
     """`synthesise` with these filters, prepared to be called many times.
 
-    An image of few channels leaves the vector unit idle if its pixels are computed one by one. On a CPU in float32 squares of up
-    to 4 x 4 pixels are therefore computed as if they were channels, by filters moved within a larger frame (at C = 1 five times
-    as fast as the transposed convolution, with twice its products).
+    An image of few channels leaves the vector unit idle if its pixels are computed one by one. On a CPU in float32 squares of
+    up to 4 x 4 pixels are therefore computed as if they were channels, by filters moved within a larger frame (with one channel
+    five times as fast as the transposed convolution, though it has twice the products).
     """
     channels, side, width = filters.shape[1:]
     block = max((b for b in (1, 2, 4) if b * b * channels <= _OUTPUTS), default=1)
