@@ -20,6 +20,8 @@ METHODS = ("fista", "ista")
 
 #: Steps between two looks at the duality gap, which costs half a step.
 _LOOK = 10
+#: Rises of the objective by so many units of rounding are none: stopping at them would leave the gap at their root.
+_ROUNDING = 16
 #: Keeps the step finite where all filters are zero.
 _LEAST = 1e-30
 
@@ -198,7 +200,7 @@ class _Problem:
 
 def _restarted(old: _Iterate, new: _Iterate, t: Tensor) -> tuple[_Iterate, Tensor]:
     """The new iterate and t; of images whose objective rose the old one, and 1."""
-    rises = new.objective > old.objective
+    rises = new.objective > old.objective * (1 + _ROUNDING * torch.finfo(new.objective.dtype).eps)
     if not rises.any():
         return new, t
     image = rises.view(-1, 1, 1, 1)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from deepforward.errors import ShapeError
 
-Filters = Float[Tensor, "map channel side width"]
+Filters = Float[Tensor, "map channel filter_height filter_width"]
 
 #: Outputs that one product of the processor's vector unit makes at once: with fewer channels most of it would be idle.
 _OUTPUTS = 16
