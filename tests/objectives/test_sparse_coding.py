@@ -25,6 +25,17 @@ def built():
         return DeconvolutionalNetwork((1, 8, 8), maps=(3, 4), kernels=(3, 3))
 
 
+def test_the_scale_of_the_layers_input_is_measured_and_the_codes_follow_it():
+    """Inputs ten times as large have maps ten times as large."""
+    model, objective = built(), SparseCoding(0)
+    objective.prepare(model, batch().inputs, rng())
+    one = model.stack[0].infer(batch().inputs).code.maps
+    objective.prepare(model, 10 * batch().inputs, rng())
+    ten = model.stack[0].infer(10 * batch().inputs).code.maps
+    assert one.count_nonzero() > 0
+    assert torch.allclose(ten, 10 * one, atol=1e-3)
+
+
 def batch(count=6):
     return Batch(torch.rand(count, 1, 8, 8, generator=rng()), torch.zeros(count, dtype=torch.long))
 
@@ -90,7 +101,7 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def run(recipe, tmp_path_factory):
-    return fit(recipe, folder=tmp_path_factory.mktemp("run") / "whole", quiet=True)
+    return fit(recipe, tmp_path_factory.mktemp("run") / "whole", quiet=True)
 
 
 def test_a_run_trains_every_layer_and_lowers_its_objective(run):
@@ -128,9 +139,9 @@ def test_killed_and_resumed_it_gives_the_same_bits(run, recipe, tmp_path, monkey
     monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(training.Training, "_train_step", step)
     with pytest.raises(Killed):
-        fit(recipe, folder=tmp_path / "killed", quiet=True)
+        fit(recipe, tmp_path / "killed", quiet=True)
     monkeypatch.undo()
-    resumed = fit(recipe, folder=tmp_path / "killed", quiet=True)
+    resumed = fit(recipe, tmp_path / "killed", resume=True, quiet=True)
     one, other = (checkpoint.load(each.folder / "checkpoints", "newest")[0] for each in (run, resumed))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)

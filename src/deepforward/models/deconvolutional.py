@@ -28,17 +28,19 @@ class Inferred(NamedTuple):
 
 
 class DeconvolutionalLayer(nn.Module):
-    """One layer: maps z that minimise weight / 2 |sum_k z_k * f_k - y|^2 + |z|_1, then max pooling with switches.
+    """One layer: maps z that minimise lambda / 2 |sum_k z_k * f_k - y|^2 + |z|_1, then max pooling with switches.
 
     Args:
         input_shape: Channels, height and width of y.
         maps: Number of filters.
         kernel: Side of a filter.
-        weight: lambda.
+        weight: lambda for inputs whose patches of a filter's size have norm 1 (root mean square); `measure` makes it fit others.
         pool: Side of the blocks that are pooled.
         pool_maps: Neighbouring maps pooled together.
         steps: Steps of FISTA from zero.
     """
+
+    patch_norm: Tensor
 
     def __init__(
         self, input_shape: tuple[int, int, int], maps: int, kernel: int, *, weight: float, pool: int, pool_maps: int, steps: int
@@ -48,16 +50,23 @@ class DeconvolutionalLayer(nn.Module):
         self.map_shape = maps, height + kernel - 1, width + kernel - 1
         self.output_shape = pooled_shape(self.map_shape, pool, pool_maps)
         self.weight, self.pool, self.pool_maps, self.steps = weight, pool, pool_maps, steps
+        self.register_buffer("patch_norm", torch.ones(()))
         self.filters = nn.Parameter(unit_norm(torch.randn(maps, channels, kernel, kernel)))
 
     def unit_filters(self) -> Float[Tensor, "map channel side side"]:
         """The filters as they are used, each of unit norm."""
         return unit_norm(self.filters)
 
+    @torch.no_grad()
+    def measure(self, inputs: Float[Tensor, "batch channel height width"]) -> None:
+        """Take the norm of patches, in units of which lambda counts, from examples of the input."""
+        self.patch_norm.copy_((inputs.square().mean() * self.filters[0].numel()).sqrt().clamp(min=1e-6))
+
     def infer(self, inputs: Float[Tensor, "batch channel height width"]) -> Inferred:
         """Maps of the inputs after the layer's number of steps, which does not depend on what else is in the batch."""
         with torch.autocast(inputs.device.type, enabled=False):  # rounded gradients would end in steps that go up
-            code = sparse_code(inputs.float(), self.unit_filters(), self.weight, steps=self.steps, tolerance=0)
+            weight = self.weight / float(self.patch_norm)
+            code = sparse_code(inputs.float(), self.unit_filters(), weight, steps=self.steps, tolerance=0)
         return Inferred(code, *pool(code.maps, self.pool, self.pool_maps))
 
     def forward(self, inputs: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch group rows columns"]:
@@ -84,7 +93,8 @@ class DeconvolutionalNetwork(nn.Module):
         input_shape: (channels, height, width).
         maps: Filters of each layer from the lowest up.
         kernels: Side of the filters of each.
-        weight: lambda of the objective: the larger, the closer the fit and the fuller the maps.
+        weight: lambda of the objective, in units of one over the norm of a patch of the layer's input (root mean square, at the
+            size of a filter): the larger, the closer the fit and the fuller the maps.
         pool: Side of the blocks of a map of which the largest magnitude is passed on; 1 passes all.
         pool_maps: Neighbouring maps that are pooled together (2 in Zeiler 2011).
         steps: Steps of FISTA from zero maps.
@@ -107,7 +117,7 @@ class DeconvolutionalNetwork(nn.Module):
         *,
         maps: Sequence[int] = _MAPS,
         kernels: Sequence[int] = _KERNELS,
-        weight: float = 2.0,
+        weight: float = 10.0,
         pool: int = 2,
         pool_maps: int = 1,
         steps: int = 20,

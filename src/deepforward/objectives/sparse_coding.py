@@ -16,6 +16,8 @@ from deepforward.objectives.surrogate import follow
 
 #: Test examples that a portrait shows.
 _SHOWN = 8
+#: Training examples that the scale of a layer's input is measured on.
+_MEASURED = 200
 
 
 class SparseCoding(Objective):
@@ -47,13 +49,16 @@ class SparseCoding(Objective):
         return None
 
     def prepare(self, model: nn.Module, inputs: Tensor, rng: torch.Generator) -> None:
-        """Refuse what cannot be trained so.
+        """Measure the input of the layer, in units of which its weight counts.
 
         Raises:
             InvalidModel: The model has no layers that infer maps.
             InvalidOption: There is no such layer.
         """
         self._number(model)
+        with torch.no_grad():
+            layer, seen = self._layer(model, inputs[:_MEASURED])
+            layer.measure(seen)
 
     @torch.no_grad()
     def _step(self, model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
