@@ -23,7 +23,9 @@ def test_the_sign_stays():
     assert pool(torch.tensor([[[[1.0, -3.0], [2.0, 0.0]]]]), 2)[0].item() == -3
 
 
-@pytest.mark.parametrize(("shape", "side", "across"), [((4, 6, 6), 2, 1), ((4, 6, 6), 3, 2), ((5, 7, 8), 3, 2), ((3, 5, 5), 1, 1)])
+@pytest.mark.parametrize(
+    ("shape", "side", "across"), [((4, 6, 6), 2, 1), ((4, 6, 6), 3, 2), ((5, 7, 8), 3, 2), ((3, 5, 5), 1, 1)]
+)
 def test_the_way_back_is_the_adjoint_and_keeps_what_was_passed(shape, side, across):
     maps = drawn(2, *shape)
     values, switches = pool(maps, side, across)

@@ -7,7 +7,14 @@ from torch.nn import functional as F
 from deepforward.errors import ShapeError
 from deepforward.layers.synthesis import correlate, operator_norm, synthesise
 
-SHAPES = [(1, 3, 3, 3, 8, 8), (1, 2, 7, 5, 9, 6), (3, 4, 2, 3, 5, 7), (4, 2, 3, 3, 6, 6), (16, 3, 3, 2, 5, 4), (20, 2, 2, 2, 4, 3)]
+SHAPES = [
+    (1, 3, 3, 3, 8, 8),
+    (1, 2, 7, 5, 9, 6),
+    (3, 4, 2, 3, 5, 7),
+    (4, 2, 3, 3, 6, 6),
+    (16, 3, 3, 2, 5, 4),
+    (20, 2, 2, 2, 4, 3),
+]
 
 
 def drawn(*shape, seed=0, dtype=torch.float64):

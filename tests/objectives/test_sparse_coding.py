@@ -96,7 +96,9 @@ def test_what_it_cannot_train_is_refused():
 @pytest.fixture(scope="module")
 def recipe():
     options = {"maps": [4, 6], "kernels": [3, 3], "steps": 5}
-    return Recipe(model="deconvolutional-network", model_options=options, data="digits", batch_size=200, epochs=2, probe_budget=0)
+    return Recipe(
+        model="deconvolutional-network", model_options=options, data="digits", batch_size=200, epochs=2, probe_budget=0
+    )
 
 
 @pytest.fixture(scope="module")

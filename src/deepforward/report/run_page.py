@@ -22,7 +22,19 @@ def run_page(record: RunRecord) -> Page:
     """The report of one run."""
     recipe = record.recipe
     facts = [counted(len(record.history), "epoch"), f"seed {recipe['seed']}" if "seed" in recipe else "", record.status]
-    sections = (conclusion_section, trials_section, _stages, _curves, energy_section, filters_section, _depth, _errors, _filters, _data, _making)
+    sections = (
+        conclusion_section,
+        trials_section,
+        _stages,
+        _curves,
+        energy_section,
+        filters_section,
+        _depth,
+        _errors,
+        _filters,
+        _data,
+        _making,
+    )
     return Page(
         title=f"{recipe.get('model', 'A network')} on {recipe.get('data', 'data')}",
         subtitle=" · ".join(filter(None, facts)),
