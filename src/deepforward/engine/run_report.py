@@ -175,7 +175,7 @@ def _portrait(parts: Parts) -> dict[str, np.ndarray]:
     """What the model shows of itself; images as pictures, and none of them where the data are no images."""
     shape, drawn = parts.data.shape, {}
     for name, values in portrait(parts, _PORTRAYED).items():
-        if tuple(values.shape[-len(shape) :]) != shape:
+        if name.startswith("atoms/") or tuple(values.shape[-len(shape) :]) != shape:  # atoms are weights, as large as they are
             drawn[name] = values.cpu().numpy()
         elif is_image(shape):
             drawn[name] = _as_pictures(parts.data, parts.scaling, values)
