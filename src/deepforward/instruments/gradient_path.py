@@ -24,7 +24,7 @@ def crossings(root: GradientEdge, target: GradientEdge | None, places: Sequence[
     Returns:
         Positions in `places`, from the target to the root, without repetition.
     """
-    order = _from_root(root.node)
+    order = from_root(root.node)
     down: dict[_Place, int] = defaultdict(int, {(root.node, root.output_nr): 1})
     reached: dict[Node, int] = defaultdict(int, {root.node: 1})
     for node in order:
@@ -48,7 +48,7 @@ def crossings(root: GradientEdge, target: GradientEdge | None, places: Sequence[
     return sorted(found.values(), key=lambda position: -height[places[position].node])
 
 
-def _from_root(root: Node) -> list[Node]:
+def from_root(root: Node) -> list[Node]:
     """All operations behind `root`, each before those that it got its arguments from."""
     finished: list[Node] = []
     seen: set[Node] = set()
