@@ -75,7 +75,7 @@ def activation_maximization(
         model.eval()
         for step in range(steps):
             shift = _shift(jitter, len(shape), rng)
-            x = images.roll(shift, (-2, -1)[: len(shift)]).requires_grad_()
+            x = images.roll(shift, (-2, -1)).requires_grad_() if shift else images.clone().requires_grad_()
             try:
                 model(x.clone())
             except Exception as error:
@@ -84,7 +84,7 @@ def activation_maximization(
             check_called(seen, [layer])
             gradient = _gradient(seen[layer], x, layer, channels)
             moved = x.detach() + rate * gradient / _size(gradient)
-            images = (1 - decay) * moved.roll([-s for s in shift], (-2, -1)[: len(shift)])
+            images = (1 - decay) * (moved.roll([-pixels for pixels in shift], (-2, -1)) if shift else moved)
             if kernel is not None and step % 4 == 3:
                 images = _blurred(images, kernel)
     return images.detach()
