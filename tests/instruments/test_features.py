@@ -102,10 +102,15 @@ def test_of_a_linear_unit_the_best_image_is_its_filter_at_the_size_that_the_deca
 
 
 def test_climbing_raises_the_answer_of_a_deep_unit_though_it_is_off(model, rng):
-    start = activation_maximization(model, (1, 12, 12), "conv2.activation", range(5), rng, steps=1)
-    end = activation_maximization(model, (1, 12, 12), "conv2.activation", range(5), rng, steps=40, jitter=1, blur=0.5)
-    middle = [next(outputs_of(model, x, ["conv2.norm"]))[1]["conv2.norm"][range(5), range(5), 2, 2] for x in (start, end)]
-    assert (middle[1] > middle[0] + 0.5).all()
+    def climb(**options) -> torch.Tensor:
+        return activation_maximization(model, (1, 12, 12), "conv2.activation", range(5), rng, **options)
+
+    def answers(images: torch.Tensor) -> torch.Tensor:
+        return next(outputs_of(model, images, ["conv2.norm"]))[1]["conv2.norm"][range(5), range(5), 2, 2]
+
+    start, sharp, smooth = climb(steps=1), climb(steps=40, jitter=1), climb(steps=40, blur=1.0)
+    assert (answers(sharp) > answers(start)).all()
+    assert smooth.diff(dim=3).square().mean() < 0.5 * sharp.diff(dim=3).square().mean()
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"decay": 1.0}, {"rate": 0.0}, {"blur": -1.0}, {"channels": [3]}])
@@ -201,14 +206,15 @@ def test_a_probe_is_the_logistic_regression_of_scikit_learn():
 
 def test_a_probe_sees_what_no_line_parts_once_a_layer_has_parted_it():
     """Exclusive or: at chance on the input, free of error behind the hidden layer that solves it."""
-    inputs = (torch.randint(2, (400, 2)) * 2.0 - 1) + 0.1 * torch.randn(400, 2)
+    corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]).repeat(100, 1)
+    inputs = corners + 0.1 * torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
     targets = (inputs.prod(1) > 0).long()
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[1.0, 1.0], [-1.0, -1.0]]))
         model[0].bias.zero_()
     found = linear_probes(model, (inputs[:200], targets[:200]), (inputs[200:], targets[200:]), ["1"])
-    assert found["input"].error > 0.25
+    assert found["input"].error >= 0.24  # a line parts three corners from the fourth at best
     assert found["1"].error < 0.01
 
 

@@ -61,9 +61,9 @@ def _layers(*layers: nn.Module) -> nn.Sequential:
 
 
 ZOO = {
-    "lenet5": (lambda: LeNet5((1, 28, 28), 10), (1, 28, 28)),
+    "lenet5": (lambda: LeNet5((1, 20, 20), 10), (1, 20, 20)),
     "lecun1989": (lambda: LeCun1989((1, 16, 16), 10), (1, 16, 16)),
-    "resnet8": (lambda: ResidualNetwork((3, 32, 32), 10, depth=8), (3, 32, 32)),
+    "resnet8": (lambda: ResidualNetwork((1, 16, 16), 10, depth=8), (1, 16, 16)),
     "dilated": (
         lambda: _layers(*(nn.Conv2d(1, 1, 3, dilation=rate, padding=rate) for rate in (1, 2, 4)), nn.Tanh()),
         (1, 24, 24),
@@ -79,7 +79,11 @@ ZOO = {
     ),
     "maximum": (
         lambda: _layers(
-            *(layer for i in (1, 6, 6) for layer in (nn.Conv2d(i, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2)))
+            *(
+                layer
+                for i in (1, 6, 6)
+                for layer in (nn.Conv2d(i, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2))
+            )
         ),
         (1, 32, 32),
     ),
@@ -118,8 +122,10 @@ def test_the_analytic_field_is_the_support_of_the_gradient_exactly(name):
     factory, shape = ZOO[name]
     torch.manual_seed(0)
     model, images = factory(), torch.rand(2, *shape)
-    leaves = [n for n, m in model.named_modules() if n and not any(True for _ in m.children()) and not isinstance(m, nn.Flatten)]
-    layers = leaves if len(leaves) < 8 else leaves[:: -(-len(leaves) // 8)]
+    leaves = [
+        n for n, m in model.named_modules() if n and not any(True for _ in m.children()) and not isinstance(m, nn.Flatten)
+    ]
+    layers = leaves[:: -(-len(leaves) // 6)]
     for layer, field in receptive_fields(model, images, layers).items():
         assert field.box(*field.centre) == ends(gradient_support(model, images, layer)), layer
 
@@ -168,9 +174,8 @@ def test_dilation_leaves_holes_that_the_support_shows():
 
 def test_what_is_no_layer_or_does_not_depend_on_the_image_is_refused():
     model, images = LeNet5((1, 8, 8), 3), torch.rand(2, 1, 8, 8)
-    with pytest.raises(UnknownName, match="conv1.activation"):
+    with pytest.raises(UnknownName, match=r"conv1\.activation"):
         receptive_fields(model, images, ["conv1.activatio"])
-    model.unused = nn.ReLU()
     with pytest.raises(InvalidModel, match="does not call 'spare'"):
         receptive_fields(Spare(), images, ["spare"])
     with pytest.raises(InvalidModel, match="does not depend on the image"):
@@ -183,4 +188,4 @@ class Spare(nn.Module):
         self.used, self.spare, self.constant = nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.used(inputs) + self.constant(torch.ones(1, 1, 8, 8))
+        return self.used(inputs) + self.constant(inputs.new_ones(1, 1, 8, 8))

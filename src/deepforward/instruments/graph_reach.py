@@ -66,6 +66,8 @@ def reach_along(unit: Tensor, start: Tensor, dimension: int, along: int) -> Span
     Source:
         Araujo, Norris, Sim 2019, Computing receptive fields of convolutional neural networks, Distill (spans of sequences).
     """
+    if not unit.requires_grad:
+        raise UnknownOperation("the unit depends on nothing")
     count = unit.shape[along]
     reach = [_all(size, count) for size in unit.shape]
     reach[along] = np.tile(np.arange(count, dtype=np.float64), (2, 1))

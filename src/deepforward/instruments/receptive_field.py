@@ -74,6 +74,23 @@ class ReceptiveField:
         height, width = self.image
         return max(top, 0), min(bottom, height - 1), max(left, 0), min(right, width - 1)
 
+    def cut(
+        self, image: Float[Tensor, "channel height width"], row: int, column: int
+    ) -> Float[Tensor, "channel field_height field_width"]:
+        """What the unit at a place sees of an image: boxes of one size for all places, 0 where they reach beyond the border."""
+        height, width = (min(size, side) for size, side in zip(self.size, self.image, strict=True))
+        top, bottom, left, right = self.box(row, column)
+        down, across = _offset(self.rows[row], top, height), _offset(self.columns[column], left, width)
+        seen = image[:, top : bottom + 1, left : right + 1][:, : height - down, : width - across]
+        cut = image.new_zeros(image.shape[0], height, width)
+        cut[:, down : down + seen.shape[1], across : across + seen.shape[2]] = seen
+        return cut
+
+
+def _offset(extent: Extent, first: int, size: int) -> int:
+    """Where in its box what is seen begins: behind the padding, unless the box is as large as the image."""
+    return first - extent[0] if extent[1] - extent[0] + 1 <= size else 0
+
 
 def receptive_fields(
     model: nn.Module, inputs: Float[Tensor, "batch channel height width"], layers: Sequence[str]

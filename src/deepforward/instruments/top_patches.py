@@ -32,28 +32,19 @@ class TopPatches:
     def crop(
         self, images: Float[Tensor, "examples channel height width"], field: ReceptiveField, channels: Sequence[int]
     ) -> Float[Tensor, "chosen count channel field_height field_width"]:
-        """What the units at these places see of the images: boxes of one size, 0 where they reach beyond the border.
+        """What the units at these places see of the images (`ReceptiveField.cut`).
 
         Args:
             images: The examples that were given, or pictures of them.
             field: Receptive field of the layer.
             channels: Which channels.
         """
-        height, width = (min(size, side) for size, side in zip(field.size, field.image, strict=True))
-        patches = images.new_zeros(len(channels), self.values.shape[1], images.shape[1], height, width)
-        for i, channel in enumerate(channels):
-            for j, (row, column) in enumerate(self.places[channel].tolist()):
-                top, bottom, left, right = field.box(row, column)
-                down, across = _offset(field.rows[row], top, height), _offset(field.columns[column], left, width)
-                seen = images[self.examples[channel, j], :, top : bottom + 1, left : right + 1][:, :height, :width]
-                seen = seen[:, : height - down, : width - across]
-                patches[i, j, :, down : down + seen.shape[1], across : across + seen.shape[2]] = seen
-        return patches
-
-
-def _offset(extent: tuple[int, int], first: int, size: int) -> int:
-    """Where in its box what is seen begins: behind the padding, unless the box is as large as the image."""
-    return first - extent[0] if extent[1] - extent[0] + 1 <= size else 0
+        cuts = [
+            field.cut(images[example], *place)
+            for channel in channels
+            for example, place in zip(self.examples[channel].tolist(), self.places[channel].tolist(), strict=True)
+        ]
+        return torch.stack(cuts).unflatten(0, (len(channels), -1))
 
 
 def top_patches(model: nn.Module, inputs: Float[Tensor, "examples *shape"], layer: str, count: int = 9) -> TopPatches:
