@@ -56,8 +56,8 @@ class LeNet5(nn.Sequential):
 class ConvNet(nn.Sequential):
     """Pairs of 3x3 convolutions, the first of each pair followed by pooling, then a linear layer: for speed and accuracy.
 
-    The pooling comes before batch normalisation and ReLU, which is the same as after them but for the sign of the scale, and
-    leaves them a quarter of the work. The last maps are pooled over the whole image.
+    Pooling comes before batch normalisation and ReLU, which leaves these a quarter of the work. The last maps are pooled over
+    the whole image.
 
     Args:
         input_shape: (channels, height, width), at least 2 to the power of the number of widths.
