@@ -43,7 +43,17 @@ class FeatureLayer:
 
 
 @dataclass(frozen=True)
-class _Call:
+class LayerCall:
+    """A call of a layer in a pass.
+
+    Attributes:
+        name: Its name, `name#call` from the second call on.
+        module: The module.
+        has_weights: Whether it has parameters of two dimensions or more.
+        shape: Shape of its output for one example.
+        address: Where the output lies in memory.
+    """
+
     name: str
     module: nn.Module
     has_weights: bool
@@ -62,7 +72,7 @@ def feature_layers(model: nn.Module, inputs: Float[Tensor, "batch *shape"]) -> t
         InvalidModel: The model fails on the examples.
     """
     model = unwrapped(model)
-    calls, end = _calls(model, inputs)
+    calls, end, _ = _calls(model, inputs)
     starts = [at for at, call in enumerate(calls) if call.has_weights]
     found = []
     for start, stop in zip(starts, [*starts[1:], len(calls)], strict=True):
@@ -74,9 +84,19 @@ def feature_layers(model: nn.Module, inputs: Float[Tensor, "batch *shape"]) -> t
     return tuple(found)
 
 
-def _calls(model: nn.Module, inputs: Tensor) -> tuple[list[_Call], set[int]]:
-    """The calls of layers in one pass, and where the output of the model lies."""
-    calls: list[_Call] = []
+def layer_calls(model: nn.Module, inputs: Float[Tensor, "batch *shape"]) -> tuple[list[LayerCall], tuple[int, ...]]:
+    """All calls of layers in one pass in evaluation mode, and the shape of the model's output for one example.
+
+    Raises:
+        InvalidModel: The model fails on the examples.
+    """
+    calls, _, shape = _calls(unwrapped(model), inputs)
+    return calls, shape
+
+
+def _calls(model: nn.Module, inputs: Tensor) -> tuple[list[LayerCall], set[int], tuple[int, ...]]:
+    """The calls of layers in one pass, where the output of the model lies, and its shape."""
+    calls: list[LayerCall] = []
     alive: list[Tensor] = []  # so that no later tensor takes the address of an earlier one
     counts: Counter[str] = Counter()
     names = {module: name for name, module in layers_of(model).items()}
@@ -88,7 +108,7 @@ def _calls(model: nn.Module, inputs: Tensor) -> tuple[list[_Call], set[int]]:
         alive.append(tensor)
         has_weights = any(parameter.dim() > 1 for parameter in own_parameters(module))
         name = _key(names[module], counts)
-        calls.append(_Call(name, module, has_weights, tuple(tensor.shape[1:]), tensor.untyped_storage().data_ptr()))
+        calls.append(LayerCall(name, module, has_weights, tuple(tensor.shape[1:]), tensor.untyped_storage().data_ptr()))
 
     handles = [module.register_forward_hook(see) for module in names]
     try:
@@ -97,7 +117,9 @@ def _calls(model: nn.Module, inputs: Tensor) -> tuple[list[_Call], set[int]]:
     finally:
         for handle in handles:
             handle.remove()
-    return calls, set() if output is None else {output.untyped_storage().data_ptr()}
+    if output is None:
+        return calls, set(), ()
+    return calls, {output.untyped_storage().data_ptr()}, tuple(output.shape[1:])
 
 
 def run(model: nn.Module, inputs: Tensor) -> Any:

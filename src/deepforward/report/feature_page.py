@@ -97,7 +97,7 @@ def feature_page(record: FeatureRecord) -> Page:
 def _verdict(record: FeatureRecord) -> Iterator[Block]:
     first, last = record.layers[0], record.layers[-1]
     numbers: dict[str, Any] = {"first layer sees": _size(first), "last layer sees": _size(last)}
-    sentence = f"Units of the first layer see {_size(first)}, those of the last {_size(last)}."
+    sentence = f"Units of the first layer see {_size(first)}, units of the last see {_size(last)}."
     known = [(layer.name, layer.probe_error) for layer in record.layers if layer.probe_error is not None]
     if record.input_error is not None and known:
         best, error = min(known, key=lambda pair: pair[1])
@@ -118,7 +118,7 @@ def _hierarchy(record: FeatureRecord) -> Iterator[Block]:
     yield Heading("From simple to complex")
     errors = [record.input_error, *(layer.probe_error for layer in record.layers)]
     if all(error is not None for error in errors):
-        series = {"linear classifier on the layer": [float(error or 0) for error in errors]}
+        series = {"linear classifier": [float(error or 0) for error in errors]}
         if record.own_error is not None:
             series["the network"] = [record.own_error] * len(errors)
         yield lines(
@@ -157,18 +157,18 @@ def _fields(record: FeatureRecord) -> Iterator[Block]:
         list(range(1, len(record.layers) + 1)),
         {
             "receptive field": [max(layer.size) for layer in record.layers],
-            "effective (95% of influence)": [layer.effective for layer in record.layers],
+            "effective field": [layer.effective for layer in record.layers],
         },
         x_title="layer",
         y_title="pixels",
-        caption="Side of the receptive field, padding included, and of the part that counts: influence falls off towards the "
-        "borders of a field, so that a unit uses less than it sees.",
+        caption="Side of the receptive field, padding included, and of the part that counts, which holds 95% of the influence. "
+        "That falls off towards the borders of a field, so that a unit uses less than it sees.",
     )
-    drawn = [layer for layer in record.layers if layer.influence is not None]
+    drawn = {f"layer {at}": layer.influence for at, layer in enumerate(record.layers, start=1) if layer.influence is not None}
     if drawn:
         yield Images(
-            np.stack([layer.influence for layer in drawn if layer.influence is not None])[:, None],
-            [layer.name for layer in drawn],
+            np.stack(list(drawn.values()))[:, None],
+            list(drawn),
             "Influence of each pixel of the image on the unit in the middle of the layer; the frame is its receptive field.",
         )
 
@@ -182,16 +182,18 @@ def _filters(record: FeatureRecord) -> Iterator[Block]:
 
 
 def _layers(record: FeatureRecord) -> Iterator[Block]:
+    explained = False
     for number, layer in enumerate(record.layers, start=1):
         if not layer.pictures:
             continue
         yield Heading(f"{number}: {layer.name}")
-        told = [text for name, text in _ROWS.items() if any(row.partition(" ")[0] == name for row in layer.pictures)]
+        if not explained:
+            kinds = {row.partition(" ")[0] for row in layer.pictures}
+            yield Text(f"Each column is a channel. {'; '.join(text for name, text in _ROWS.items() if name in kinds)}.")
+            explained = True
         yield Images(
             np.concatenate(list(layer.pictures.values())),
-            caption=f"Each column is a channel ({', '.join(map(str, layer.channels))} of {layer.shape[0]}). "
-            + "; ".join(told)
-            + f". Units see {_size(layer)}.",
+            caption=f"Channels {', '.join(map(str, layer.channels))} of {layer.shape[0]}; units see {_size(layer)}.",
             columns=len(layer.channels),
             rows=list(layer.pictures),
         )
