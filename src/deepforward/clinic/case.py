@@ -157,7 +157,7 @@ def _check_labels(module: nn.Module, example: Tensor, targets: Tensor) -> None:
         try:
             outputs = module.eval()(example)
         except Exception:
-            check_shapes(module, example, 0)  # names the layer
+            check_shapes(module, example, ())  # names the layer
             raise
     if not isinstance(outputs, Tensor):
         given = type(outputs).__name__

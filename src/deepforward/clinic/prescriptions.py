@@ -37,7 +37,7 @@ def prescribe(names: Sequence[str], recipe: Recipe, evidence: Evidence, data: Da
         UnknownName: No card has such a name.
         NoEffect: One of them would change nothing.
     """
-    recipe = recipe.complete(regression=not data.classes)
+    recipe = recipe.complete(data.task)
     for name in names:
         prescription = catalogue.load("prescriptions", name)
         if reason := forestalled(name, asdict(recipe)):

@@ -56,7 +56,7 @@ def _record(run: Run, **more: Any) -> RunRecord:
     result = run.result
     return RunRecord(
         recipe=vars(run.recipe),
-        command=command_of(run.recipe, regression=not run.data.classes),
+        command=command_of(run.recipe, run.data.task),
         status=result.get("status", "not finished"),
         versions=result.get("versions", {}) | result.get("arithmetic", {}),
         metrics=run.metrics,
@@ -98,7 +98,8 @@ def _facts(data: Dataset) -> dict[str, Any]:
 def _pictures_of_data(data: Dataset) -> dict[str, Any]:
     if not is_image(data.shape):
         return {}
-    captions = [_target(data, target) for target in data.train.targets[:_IMAGES]]
+    targets = data.train.targets[:_IMAGES]
+    captions = [_target(data, target) for target in targets] if targets.ndim == 1 else []
     return {"first_images": pixels(data.train.inputs[:_IMAGES]), "first_captions": captions}
 
 

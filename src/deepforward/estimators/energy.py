@@ -237,7 +237,7 @@ class EnergyEstimator(Estimator):
             probe_budget=0.0,
             seed=seed_of(self.random_state),
             **last,
-        ).complete(regression=True)
+        ).complete("regression")
 
     def _train(self, recipe: Recipe, inputs: Tensor) -> None:
         """Run the engine in a folder that does not stay.
