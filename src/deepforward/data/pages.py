@@ -9,8 +9,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from deepforward.data.digits import digits
 from deepforward.data.dataset import Split, Splits
+from deepforward.data.digits import digits
 from deepforward.data.mnist import mnist
 from deepforward.data.spec import Range, Seed, Share
 from deepforward.errors import DataUnavailable, InvalidData
@@ -62,9 +62,7 @@ def pages(
     rng = torch.Generator().manual_seed(seed)
     sets = _glyphs(glyphs)
     strengths = (stains, bleed, noise)
-    train, tested = (
-        _split(count, size, strengths, sets[name], rng) for name, count in (("train", n - held), ("test", held))
-    )
+    train, tested = (_split(count, size, strengths, sets[name], rng) for name, count in (("train", n - held), ("test", held)))
     return Splits(train, tested, ("paper", "ink"))
 
 
@@ -140,7 +138,10 @@ def _stains(size: int, rng: torch.Generator) -> Float[Tensor, "size size"]:
     y, x = torch.meshgrid(*2 * (torch.arange(size, dtype=torch.float32),), indexing="ij")
     field = torch.zeros(size, size)
     for _ in range(int(torch.randint(2, 6, (), generator=rng))):
-        cy, cx, = (_uniform(0, size, rng) for _ in range(2))
+        (
+            cy,
+            cx,
+        ) = (_uniform(0, size, rng) for _ in range(2))
         ry, rx = (_uniform(0.06, 0.22, rng) * size for _ in range(2))
         inside = 1 - (((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2).sqrt()  # 1 in the middle, 0 on the rim
         field += _uniform(10, 42, rng) * ((12 * inside).sigmoid() + 0.4 * (-((12 * inside) ** 2)).exp())

@@ -1,4 +1,4 @@
-"""How well a page was parted into ink and paper: F-measure, pseudo-F-measure, PSNR and DRD, the measures of the DIBCO contests."""
+"""How well a page was parted into ink and paper: the measures of the DIBCO contests."""
 
 from __future__ import annotations
 
@@ -206,4 +206,3 @@ def _skeleton(shape: np.ndarray) -> np.ndarray:
         ) from None
     skeleton = thin(shape)
     return skeleton if skeleton.any() else shape
-
