@@ -82,5 +82,5 @@ def test_a_split_without_pages_is_refused() -> None:
 def test_without_mnist_another_source_of_glyphs_is_offered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DEEPFORWARD_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(DataUnavailable, match="or take pages.glyphs=digits"):
+    with pytest.raises(DataUnavailable, match=r"or take pages\?glyphs=digits"):
         load("pages")

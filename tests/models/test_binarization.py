@@ -51,5 +51,7 @@ def test_without_skips_the_parameters_are_the_same_and_the_logits_not() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 8, 8)])
 def test_other_channels_are_refused(network, shape) -> None:
-    with pytest.raises(ShapeError, match=r"layer 'encoder1.0.conv' got inputs of shape .* expected \(batch, 1, height, width\)"):
+    with pytest.raises(
+        ShapeError, match=r"layer 'encoder1.0.conv' got inputs of shape .* expected \(batch, 1, height, width\)"
+    ):
         network(noise(*shape))

@@ -139,7 +139,8 @@ class Binarizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 def _pages(X: Any) -> Tensor:
     """(pages, 1, height, width), uint8 where the pages are, else float32."""
-    array = check_array(X, dtype=[np.uint8, np.float32], allow_nd=True)
+    is_bytes = getattr(X, "dtype", None) == np.uint8
+    array = check_array(X, dtype=np.uint8 if is_bytes else np.float32, allow_nd=True)
     return torch.from_numpy(np.require(_stack(array, "X"), requirements=["C", "W"]))[:, None]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ class BinarizationNetwork(nn.Module):
         input_shape: tuple[int, ...],
         num_outputs: int,
         *,
-        channels: tuple[int, int] = (32, 64),
+        channels: Sequence[int] = (32, 64),
         depth: int = 2,
         skip: bool = True,
     ) -> None:
