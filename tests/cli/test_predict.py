@@ -42,7 +42,10 @@ def page() -> Image.Image:
 
 
 def ink(path: Path) -> np.ndarray:
-    return ~np.asarray(Image.open(path))
+    """What is black in a picture of black and white."""
+    with Image.open(path) as picture:
+        assert picture.mode == "1"
+        return ~np.asarray(picture)
 
 
 def test_the_clean_page_is_beside_the_page_and_mostly_right(deepforward, run: Path) -> None:
@@ -50,8 +53,7 @@ def test_the_clean_page_is_beside_the_page_and_mostly_right(deepforward, run: Pa
     page().save("in/page.png")
     outcome = deepforward("predict", "run", "in/page.png")
     assert (outcome.code, outcome.err, outcome.out) == (0, "", "in/page.clean.png\n")
-    picture = Image.open("in/page.clean.png")
-    assert (picture.mode, picture.size) == ("1", (90, 90))
+    assert ink(Path("in/page.clean.png")).shape == (90, 90)
     truth = load(PAGES.replace("64", "90") + "&seed=5").test.targets[0].bool().numpy()
     assert (ink(Path("in/page.clean.png")) == truth).mean() > 0.9
     mask = Run.open("run").predict("in/page.png")[0]
@@ -68,9 +70,7 @@ def test_pages_of_every_mode_give_the_same(deepforward, run: Path) -> None:
     grey = page()
     alpha = grey.convert("RGBA")
     alpha.putalpha(255)
-    white = np.dstack((np.full((90, 90, 3), 0), 255 - np.asarray(grey))).astype(
-        np.uint8
-    )  # black, the more transparent the lighter
+    black = np.dstack((np.zeros((90, 90, 3)), 255 - np.asarray(grey))).astype(np.uint8)  # where light, transparent
     images = {
         "grey": grey,
         "colour": grey.convert("RGB"),

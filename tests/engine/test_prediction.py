@@ -82,6 +82,12 @@ def test_pictures_and_stored_values_are_inverse(like: torch.Tensor) -> None:
     assert torch.allclose(as_stored(seen, like).float(), values.float(), atol=16 / 255)  # a grey level
 
 
+def opened(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        picture.load()
+        return picture
+
+
 def dataset(classes: tuple[str, ...], targets: torch.Tensor) -> Dataset:
     split = Split(torch.zeros(len(targets), 1, 4, 6), targets)
     return Dataset("own", split, split, classes)
@@ -93,14 +99,14 @@ MASK = (torch.arange(24) % 3).reshape(1, 4, 6).to(torch.uint8)
 def test_a_page_is_black_on_white(tmp_path: Path) -> None:
     mask = MASK.clamp(max=1)
     write_picture(tmp_path / "x.png", mask[0], dataset(("paper", "ink"), mask))
-    picture = Image.open(tmp_path / "x.png")
+    picture = opened(tmp_path / "x.png")
     assert picture.mode == "1"
     assert np.array_equal(np.asarray(picture.convert("L")), 255 * (1 - mask[0].numpy()))
 
 
 def test_a_mask_is_indexed_with_a_colour_for_each_class(tmp_path: Path) -> None:
     write_picture(tmp_path / "x.png", MASK[0], dataset(("a", "b", "c"), MASK))
-    picture = Image.open(tmp_path / "x.png")
+    picture = opened(tmp_path / "x.png")
     assert picture.mode == "P"
     assert np.array_equal(np.asarray(picture), MASK[0].numpy())
     assert len({tuple(colour) for colour in np.asarray(picture.convert("RGB")).reshape(-1, 3)}) == 3
@@ -110,7 +116,7 @@ def test_a_mask_is_indexed_with_a_colour_for_each_class(tmp_path: Path) -> None:
 def test_an_image_spans_the_range_of_the_targets(tmp_path: Path, channels: int, mode: str) -> None:
     targets = torch.rand(2, channels, 4, 6, generator=torch.Generator().manual_seed(0))
     write_picture(tmp_path / "x.png", targets[0], dataset((), targets))
-    picture = Image.open(tmp_path / "x.png")
+    picture = opened(tmp_path / "x.png")
     assert (picture.mode, picture.size) == (mode, (6, 4))
     low, high = float(targets.min()), float(targets.max())
     seen = torch.from_numpy(np.array(picture).reshape(4, 6, channels)).movedim(2, 0) / 255

@@ -29,7 +29,7 @@ def otsu(page: UInt8[Tensor, "height width"]) -> Bool[Tensor, "height width"]:
     return torch.from_numpy(values <= _filters().threshold_otsu(values))
 
 
-def niblack(page: UInt8[Tensor, "height width"], window: int = 41, k: float = 0.8) -> Bool[Tensor, "height width"]:
+def niblack(page: UInt8[Tensor, "height width"], window: int = 61, k: float = 0.8) -> Bool[Tensor, "height width"]:
     """Ink is what is darker than m - k s, the mean and the standard deviation of the window around a pixel.
 
     Args:
@@ -46,7 +46,7 @@ def niblack(page: UInt8[Tensor, "height width"], window: int = 41, k: float = 0.
     return _below(page, _filters().threshold_niblack, window, k=k)
 
 
-def sauvola(page: UInt8[Tensor, "height width"], window: int = 41, k: float = 0.2) -> Bool[Tensor, "height width"]:
+def sauvola(page: UInt8[Tensor, "height width"], window: int = 61, k: float = 0.2) -> Bool[Tensor, "height width"]:
     """Ink is what is darker than m (1 + k (s / 128 - 1)): far below the mean where there is no contrast.
 
     Args:
