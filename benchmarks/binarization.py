@@ -20,8 +20,9 @@ from torch import Tensor
 
 from deepforward import Recipe, fit, load
 from deepforward.engine.prediction import predict
-from deepforward.lecture.document_binarization import FACTORS, THRESHOLDS, tuned
+from deepforward.lecture.document_binarization import FACTORS, tuned
 from deepforward.metrics.binarization import binarization_scores
+from deepforward.shallow.binarization import THRESHOLDS
 
 #: Seconds that the training may take.
 BOUND = 300.0

@@ -10,7 +10,7 @@ import torch
 from deepforward.data import load
 from deepforward.errors import DataUnavailable, InvalidData
 from deepforward.metrics.binarization import f_measure
-from deepforward.shallow.binarization import BASELINES
+from deepforward.shallow.binarization import THRESHOLDS
 
 SMALL = "pages?n=6&size=64&glyphs=digits&test=0.5"
 CLEAN = f"{SMALL}&stains=0&bleed=0&noise=0"
@@ -49,20 +49,20 @@ def test_ink_of_an_undamaged_page_is_dark_and_paper_of_one_shade() -> None:
         paper = page[~mask]
         assert page[mask].mean() < paper.median() - 30
         assert ((paper - paper.median()).abs() <= 1).float().mean() > 0.5  # the rest are soft edges of strokes
-    assert mean_f(data, BASELINES["Otsu"]) > 85
+    assert mean_f(data, THRESHOLDS["Otsu"]) > 85
 
 
 @pytest.mark.parametrize("damage", ["stains=1", "bleed=3", "noise=3"])
 def test_each_damage_makes_it_harder(damage: str) -> None:
     name = damage.partition("=")[0]
     harmed = load(CLEAN.replace(f"{name}=0", damage))
-    assert mean_f(harmed, BASELINES["Otsu"]) < mean_f(load(CLEAN), BASELINES["Otsu"]) - 1
+    assert mean_f(harmed, THRESHOLDS["Otsu"]) < mean_f(load(CLEAN), THRESHOLDS["Otsu"]) - 1
 
 
 def test_thresholds_find_what_they_find_on_the_lectures_pages(data_folder: Path) -> None:
     """A4.7 measured 80.1 (Otsu), 94.8 (Niblack) and 92.7 (Sauvola) on 20 pages; ours vary by about 2 from 20 pages to 20."""
     data = load("pages?n=24&test=0.83")
-    found = {name: mean_f(data, method) for name, method in BASELINES.items()}
+    found = {name: mean_f(data, method) for name, method in THRESHOLDS.items()}
     assert found == pytest.approx({"Otsu": 80, "Niblack": 94.5, "Sauvola": 93.5}, abs=4)
 
 

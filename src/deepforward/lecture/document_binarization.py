@@ -22,7 +22,7 @@ from deepforward.lecture.claim import Check, Claim, Table, entries, from_rows, n
 from deepforward.metrics.binarization import binarization_scores, f_measure
 from deepforward.report.blocks import Block, Images
 from deepforward.report.blocks import Table as Cells
-from deepforward.shallow.binarization import niblack, otsu, sauvola
+from deepforward.shallow.binarization import THRESHOLDS, sauvola
 
 #: Method -> ink of a page (height, width).
 Method = Callable[[Tensor], Tensor]
@@ -35,7 +35,6 @@ BUDGETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "full": ("pages", {}),
 }
 NETWORK = "encoder-decoder"
-THRESHOLDS: Mapping[str, Method] = {"Otsu": otsu, "Niblack": niblack, "Sauvola": sauvola}
 #: What a threshold may be tuned in.
 WINDOWS, FACTORS = (25, 41, 61), {"Niblack": (0.6, 0.8, 1.0, 1.2), "Sauvola": (0.1, 0.15, 0.2, 0.25)}
 #: Measure -> its name in tables; the last one is the less the better.
@@ -64,7 +63,7 @@ class DocumentBinarization(Claim):
         source, changes = BUDGETS[budget]
         data = load(source)
         seed = int(torch.randint(2**31, (), generator=rng))
-        methods = dict(THRESHOLDS)
+        methods: dict[str, Method] = dict(THRESHOLDS)
         if budget == "full":
             progress("tuning thresholds")
             methods |= {f"{name}, tuned": tuned(name, data.train.spread(20)) for name in FACTORS}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -62,8 +62,8 @@ def sauvola(page: UInt8[Tensor, "height width"], window: int = 61, k: float = 0.
     return _below(page, _filters().threshold_sauvola, window, k=k, r=128.0)
 
 
-#: Baseline -> the function.
-BASELINES: dict[str, Callable[[Tensor], Tensor]] = {"Otsu": otsu, "Niblack": niblack, "Sauvola": sauvola}
+#: Name -> the ink of a page.
+THRESHOLDS: Mapping[str, Callable[..., Tensor]] = {"Otsu": otsu, "Niblack": niblack, "Sauvola": sauvola}
 
 
 def _below(page: Tensor, threshold: Callable[..., Any], window: int, **options: float) -> Tensor:
