@@ -1,5 +1,6 @@
 """Training signals: what a model, a batch and a random generator are turned into."""
 
+from deepforward.objectives.binarization import Binarization
 from deepforward.objectives.energy import ContrastiveDivergence
 from deepforward.objectives.exact_likelihood import ExactLikelihood
 from deepforward.objectives.layerwise import LayerwiseContrastiveDivergence
@@ -9,6 +10,7 @@ from deepforward.objectives.supervised import CrossEntropy, SquaredError, Square
 from deepforward.objectives.wake_sleep import UpDown
 
 __all__ = [
+    "Binarization",
     "ContrastiveDivergence",
     "CrossEntropy",
     "ExactLikelihood",
