@@ -21,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-for _command in ("train", "diagnose", "lecture", "list", "report", "watch", "sample", "embed", "fetch"):
+for _command in ("train", "diagnose", "lecture", "list", "report", "watch", "sample", "embed", "features", "fetch"):
     app.command(_command)(import_module(f"deepforward.cli.{_command}").command)
 
 

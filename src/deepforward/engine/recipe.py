@@ -150,7 +150,11 @@ class Recipe:
         wanted["objective"] = own.get("objective", wanted["objective"])
         if not is_for(wanted["objective"], task):
             wanted["objective"] = USUAL[task]
-        filled: dict[str, Any] = {name: value for name, value in wanted.items() if getattr(self, name) is None}
+        filled: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value  # cards know no tuples
+            for name, value in wanted.items()
+            if getattr(self, name) is None
+        }
         if self.optimizer_options is None:
             card_options = own.get("recipe", {}).get("optimizer_options") if same else None
             usual = optimizer.details.get("recipe_options", {})
