@@ -24,6 +24,7 @@ _ALTERATIONS = {
     "batch-normalization": "batch-normalization",
     "residual-connections": "residual",
     "activation-swap": "activation",
+    "hybrid-dilation": "hybrid-dilation",
     "growing-dilation": "growing-dilation",
 }
 
@@ -104,6 +105,14 @@ def activation_swap(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe
     """
     kinds = set(evidence.readings.kinds) if evidence.readings is not None else set()
     return _altered(recipe, f"activation?name={'leaky-relu' if kinds & _SQUASHING else 'selu'}")
+
+
+def hybrid_dilation(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
+    """Give dilated convolutions rates that leave no holes in the same receptive field.
+
+    Source: Wang, Chen, Yuan, Liu, Huang, Hou, Cottrell 2018.
+    """
+    return _altered(recipe, "hybrid-dilation")
 
 
 def growing_dilation(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:

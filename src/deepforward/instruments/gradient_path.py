@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from torch.autograd.graph import GradientEdge, Node
 
+from deepforward.layers.autograd_graph import from_root
+
 #: A tensor in the graph of a pass: the operation that made it, and which of its results it is.
 _Place = tuple[Node, int]
 
@@ -46,19 +48,3 @@ def crossings(root: GradientEdge, target: GradientEdge | None, places: Sequence[
             found.setdefault(place, position)
     height = {node: at for at, node in enumerate(order)}
     return sorted(found.values(), key=lambda position: -height[places[position].node])
-
-
-def from_root(root: Node) -> list[Node]:
-    """All operations behind `root`, each before those that it got its arguments from."""
-    finished: list[Node] = []
-    seen: set[Node] = set()
-    pending: list[tuple[Node, bool]] = [(root, False)]
-    while pending:
-        node, left = pending.pop()
-        if left:
-            finished.append(node)
-        elif node not in seen:
-            seen.add(node)
-            pending.append((node, True))
-            pending += [(child, False) for child, _ in node.next_functions if child is not None and child not in seen]
-    return finished[::-1]

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 from torch.autograd.graph import Node, get_gradient_edge
 
-from deepforward.instruments.gradient_path import from_root
+from deepforward.layers.autograd_graph import from_root
 
 #: Of each unit the first and the last index along a dimension, (2, units) float64; (inf, -inf) is none.
 Span = np.ndarray
