@@ -197,10 +197,10 @@ ILLNESSES: Mapping[str, Illness] = {
     "small-receptive-field": Illness(
         Recipe(
             model=STACK,
-            model_options={"kind": "convolutional", "depth": 3, "width": 16, "cells": 1, "weight_variance": 2.0},
-            data="bar-pairs?n=600",
+            model_options={"kind": "convolutional", "depth": 3, "width": 12, "cells": 1, "weight_variance": 2.0},
+            data="bar-pairs?n=500",
             epochs=8,
-            batch_size=32,
+            batch_size=25,
             learning_rate=0.1,
         ),
         "three layers that see 7 pixels at once before all is averaged, and pairs of bars 7 or 11 apart",
