@@ -6,5 +6,6 @@ from deepforward.estimators.deep_belief import DBN
 from deepforward.estimators.deep_boltzmann import DBM
 from deepforward.estimators.hopfield import Hopfield
 from deepforward.estimators.rbm import RBM
+from deepforward.estimators.segmenter import Segmenter
 
-__all__ = ["DBM", "DBN", "RBM", "Binarizer", "Hopfield", "NetworkClassifier"]
+__all__ = ["DBM", "DBN", "RBM", "Binarizer", "Hopfield", "NetworkClassifier", "Segmenter"]
