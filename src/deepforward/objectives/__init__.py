@@ -4,6 +4,7 @@ from deepforward.objectives.energy import ContrastiveDivergence
 from deepforward.objectives.exact_likelihood import ExactLikelihood
 from deepforward.objectives.layerwise import LayerwiseContrastiveDivergence
 from deepforward.objectives.objective import Objective, Signal
+from deepforward.objectives.self_organised import SelfOrganisedReadOut
 from deepforward.objectives.supervised import CrossEntropy, SquaredError, SquaredErrorOneHot
 from deepforward.objectives.wake_sleep import UpDown
 
@@ -13,6 +14,7 @@ __all__ = [
     "ExactLikelihood",
     "LayerwiseContrastiveDivergence",
     "Objective",
+    "SelfOrganisedReadOut",
     "Signal",
     "SquaredError",
     "SquaredErrorOneHot",
