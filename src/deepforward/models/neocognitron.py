@@ -70,7 +70,7 @@ class Neocognitron(nn.Module):
         reinforcement: Sequence[float] = (1.0, 16.0, 16.0),
         saturation: float = 0.5,
         presentations: int = 500,
-        read_out: Sequence[int] = (2, 3),
+        read_out: Sequence[int] = (1, 2, 3),
     ) -> None:
         super().__init__()
         channels, *size = expect_image("neocognitron", tuple(input_shape), _SMALLEST)
