@@ -5,6 +5,7 @@ from deepforward.objectives.energy import ContrastiveDivergence
 from deepforward.objectives.exact_likelihood import ExactLikelihood
 from deepforward.objectives.layerwise import LayerwiseContrastiveDivergence
 from deepforward.objectives.objective import Objective, Signal
+from deepforward.objectives.self_organised import SelfOrganisedReadOut
 from deepforward.objectives.sparse_coding import SparseCoding
 from deepforward.objectives.supervised import CrossEntropy, SquaredError, SquaredErrorOneHot
 from deepforward.objectives.wake_sleep import UpDown
@@ -16,6 +17,7 @@ __all__ = [
     "ExactLikelihood",
     "LayerwiseContrastiveDivergence",
     "Objective",
+    "SelfOrganisedReadOut",
     "Signal",
     "SparseCoding",
     "SquaredError",
