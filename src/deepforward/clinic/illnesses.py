@@ -10,8 +10,8 @@ from typing import Any
 from deepforward.clinic import planted
 from deepforward.engine import Recipe
 
-#: A network in plain torch that can be given an illness.
-STACK = f"{Path(planted.__file__)}:stack"
+#: Networks in plain torch that can be given an illness.
+STACK, DILATED = (f"{Path(planted.__file__)}:{name}" for name in ("stack", "dilated"))
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,20 @@ def _digits(model: str = "perceptron", *, learning_rate: float = 0.05, batch_siz
         epochs=4,
         batch_size=batch_size,
         learning_rate=learning_rate,
+    )
+
+
+def _shapes(**options: Any) -> Recipe:
+    """Discs in noise, which a pixel alone does not tell from their ground."""
+    return Recipe(
+        model=DILATED,
+        model_options=options,
+        data="shapes?n=200&classes=2&noise=0.25",
+        objective="pixel-cross-entropy",
+        epochs=5,
+        batch_size=16,
+        learning_rate=0.1,
+        precision="fp32",
     )
 
 
@@ -121,6 +135,12 @@ ILLNESSES: Mapping[str, Illness] = {
         placebo="gradient-clipping",
         needs_twin=True,
     ),
+    "gridding": Illness(
+        _shapes(rates=(4, 4, 4)),
+        "rates of 4 in all layers, which touch 49 of the 625 pixels of their field, so that noise is averaged over few",
+        cure="hybrid-dilation",
+        placebo="residual-connections",
+    ),
     "no-progress": Illness(
         _digits(depth=3, learning_rate=1e-5, batch_size=32),
         "a learning rate 5000 times too small",
@@ -162,6 +182,7 @@ ILLNESSES: Mapping[str, Illness] = {
 
 #: Name -> recipe on which every rule must be silent.
 HEALTHY: Mapping[str, Recipe] = {
+    "hybrid-dilation": _shapes(rates=(1, 3, 8)),
     "shallow": _digits(depth=3, batch_size=32),
     "sigmoid": _digits(depth=1, activation="sigmoid", learning_rate=0.2),
     "normalised": _digits(depth=6, normalization="batch"),

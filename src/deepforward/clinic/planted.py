@@ -70,3 +70,18 @@ def _draw(affine: nn.Linear | nn.Conv2d, weight_variance: float | None, bias_var
         nn.init.normal_(affine.weight, std=math.sqrt(weight_variance / affine.weight[0].numel()))
         assert affine.bias is not None
         nn.init.normal_(affine.bias, std=math.sqrt(bias_variance))
+
+
+def dilated(input_shape: tuple[int, ...], num_outputs: int, *, rates: tuple[int, ...] = (1, 2, 3), width: int = 8) -> nn.Module:
+    """A class for each pixel, from dilated convolutions of 3 x 3 taps and nothing else that mixes pixels.
+
+    Args:
+        input_shape: Shape of one image.
+        num_outputs: Number of classes.
+        rates: Dilation of each convolution.
+        width: Maps of each.
+    """
+    layers: list[nn.Module] = [nn.Conv2d(input_shape[0], width, 1), nn.BatchNorm2d(width), nn.ReLU()]
+    for rate in rates:
+        layers += [nn.Conv2d(width, width, 3, padding=rate, dilation=rate, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(width, num_outputs, 1))

@@ -23,14 +23,14 @@ _WAIT = 1.0
 
 
 def evaluate(parts: Parts, split: Split) -> dict[str, float]:
-    """Metrics of the objective, averaged over the examples of `split`, the model in evaluation mode."""
+    """Metrics of the objective on `split`, the model in evaluation mode."""
     rng = _rng(parts)
     sums: dict[str, Tensor] = {}
     with looking(parts), parts.arithmetic.autocast():
         for batch in chunks(parts, split):
             for name, value in parts.objective.score(parts.model, batch, rng).items():
                 sums[name] = sums[name] + value.double() if name in sums else value.double()
-    return {name: float(value) / len(split) for name, value in sums.items()}
+    return dict(parts.objective.summarise(sums, len(split)))
 
 
 def observation(parts: Parts) -> dict[str, float]:
