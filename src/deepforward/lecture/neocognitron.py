@@ -248,7 +248,7 @@ def _pictures(network: Neocognitron) -> list[dict[str, Any]]:
     weights = network.get_submodule("stages.0.s").get_buffer("a")[:, 0]
     found = {"patterns": plain(shown[:, 0]), "S1": plain(weights / weights.max())}
     found |= {name: plain(said[name][0]) for name in ("C1", "S2", "C2", "S3")}
-    rows = [{"quantity": "pictures", "at": name, "value": value} for name, value in found.items()]
+    rows: list[dict[str, Any]] = [{"quantity": "pictures", "at": name, "value": value} for name, value in found.items()]
     for digit, (plane, responses) in enumerate(zip(*winners(network, shown), strict=True)):
         highest, runner_up = sorted(responses, reverse=True)[:2]
         rows.append({"quantity": "winner", "at": digit, "value": [plane, highest, runner_up]})
