@@ -102,6 +102,10 @@ class ProbeWarning(DeepforwardWarning):
     """An instrument cannot see everything it was asked to see."""
 
 
+class GriddingWarning(DeepforwardWarning):
+    """Dilated convolutions have rates that leave pixels of their receptive field untouched."""
+
+
 class LikelihoodWarning(DeepforwardWarning):
     """An estimate of a likelihood rests on so few samples that it means little."""
 

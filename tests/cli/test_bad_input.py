@@ -47,7 +47,7 @@ def photos() -> Path:
     [
         (["perceptrn"], "unknown model 'perceptrn'; did you mean perceptron?"),
         (["perceptron", "--data", "digit"], "unknown source 'digit'; did you mean digits?"),
-        (["perceptron", "--set", "objective=cross-entropi"], "did you mean cross-entropy?"),
+        (["perceptron", "--set", "objective=cross-entropi"], "did you mean cross-entropy"),
         (["perceptron", "--set", "optimizer=sdg"], "did you mean sgd?"),
         (["perceptron", "--set", "activation=rellu"], "did you mean relu"),
         (["perceptron", "--set", "dpeth=3"], "unknown setting 'dpeth'; did you mean depth"),

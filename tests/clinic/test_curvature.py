@@ -36,7 +36,7 @@ def recipe(**changes):
         optimizer_options={"momentum": MOMENTUM},
         learning_rate=RATE,
     )
-    return base.replace(**changes).complete(regression=True)
+    return base.replace(**changes).complete("regression")
 
 
 def walk(norms, smoothness):

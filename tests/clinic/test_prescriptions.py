@@ -16,6 +16,7 @@ CHANGES = {
     "batch-normalization": {"alterations": ("batch-normalization",)},
     "residual-connections": {"alterations": ("residual",)},
     "activation-swap": {"alterations": ("activation?name=selu",)},
+    "hybrid-dilation": {"alterations": ("hybrid-dilation",)},
     "standardise-data": {"scaling": "standardise"},
     "gradient-clipping": {"clip": None},
     "learning-rate": {"learning_rate": None},

@@ -106,3 +106,55 @@ def test_values_are_split_as_one_class():
 def test_a_share_outside_the_open_interval_is_refused(share):
     with pytest.raises(InvalidOption, match=f"got validation={share:g}, expected"):
         dataset().hold_out(share, torch.Generator())
+
+
+def masks(n=4, height=3, width=5, dtype=torch.uint8):
+    return Split(torch.zeros(n, 1, height, width), (torch.arange(n * height * width) % 2).reshape(n, height, width).to(dtype))
+
+
+def test_the_targets_tell_the_task():
+    assert dataset().task == "classification"
+    values = Split(torch.zeros(4, 1), torch.arange(4.0))
+    assert dataset(values, values, ()).task == "regression"
+    assert dataset(masks(), masks()).task == "segmentation"
+    pictures = Split(torch.zeros(4, 1, 2, 2), torch.rand(4, 1, 2, 2))
+    assert dataset(pictures, pictures, ()).task == "image-regression"
+
+
+def test_masks_are_parted_as_wholes():
+    data = dataset(masks(8), masks())
+    rest, held = data.hold_out(0.25, torch.Generator().manual_seed(0))
+    assert (len(rest), len(held)) == (6, 2)
+    assert held.targets.shape == (2, 3, 5)
+
+
+def with_pixel(value):
+    part = masks()
+    part.targets[2, 1, 4] = value
+    return part
+
+
+def ignored():
+    return Split(masks().inputs, torch.full((4, 3, 5), 255, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        (with_pixel(2), "mine: train masks: got index 2 at example 2, row 1, column 4, expected 0 to 1, or 255 to ignore"),
+        (
+            Split(masks().inputs, masks(width=4).targets),
+            r"got torch.uint8 of shape \(4, 3, 4\), expected .* of images of 3 x 5",
+        ),
+        (masks(dtype=torch.int64), "got torch.int64 of shape"),
+        (ignored(), r"got nothing but 255 \(ignored\)"),
+        (Split(masks().inputs, torch.ones(4, 3, 5, dtype=torch.uint8)), r"got one class \('yes'\)"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(part, says):
+    with pytest.raises(InvalidData, match=says):
+        dataset(part, masks())
+
+
+def test_ignored_pixels_are_no_class():
+    assert dataset(with_pixel(255), masks()).task == "segmentation"

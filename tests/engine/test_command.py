@@ -63,10 +63,10 @@ def test_it_is_read_as_the_recipe_it_was_made_of(given):
 
 
 def test_regression_needs_no_objective():
-    recipe = Recipe(model="perceptron", data="line").complete(regression=True)
-    command = command_of(recipe, regression=True)
+    recipe = Recipe(model="perceptron", data="line").complete("regression")
+    command = command_of(recipe, "regression")
     assert "--set" not in command
-    assert read(command).complete(regression=True) == recipe
+    assert read(command).complete("regression") == recipe
 
 
 def test_it_names_what_is_unusual_and_no_more():

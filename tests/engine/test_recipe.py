@@ -27,7 +27,7 @@ def test_another_optimizer_than_the_cards_brings_its_own_rate():
 
 
 def test_regression_data_brings_the_squared_error():
-    assert Recipe(model="perceptron").complete(regression=True).objective == "squared-error"
+    assert Recipe(model="perceptron").complete("regression").objective == "squared-error"
     assert Recipe(model="perceptron").complete().objective == "cross-entropy"
 
 

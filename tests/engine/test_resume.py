@@ -15,7 +15,7 @@ from deepforward.engine import Recipe, Run, checkpoint, fit, training
 from deepforward.engine import step as step_module
 from deepforward.errors import CorruptCheckpoint, RunMismatch, WriteFailed
 
-#: Dropout from the global generator, batch statistics, momentum, a validation split: every kind of state there is.
+#: Dropout from the global generator, augmentation, batch statistics, momentum, a validation split: every kind of state.
 FACTORY = """
 import random
 import numpy as np
@@ -41,7 +41,9 @@ class Killed(BaseException):
 @pytest.fixture
 def recipe(tmp_path):
     (tmp_path / "noisy.py").write_text(FACTORY)
-    return Recipe(model=f"{tmp_path}/noisy.py:factory", epochs=3, batch_size=256, optimizer="adam", seed=5)
+    return Recipe(
+        model=f"{tmp_path}/noisy.py:factory", epochs=3, batch_size=256, optimizer="adam", seed=5, augmentation=("flip", "shift")
+    )
 
 
 def global_states():

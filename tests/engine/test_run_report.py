@@ -124,3 +124,19 @@ def test_pixels_spread_the_range_of_what_they_are_like():
     photographs = torch.tensor([0, 200], dtype=torch.uint8).reshape(2, 1, 1, 1)
     assert pixels(photographs).ravel().tolist() == [0, 200]
     assert pixels(torch.tensor([[[100.0]]]), like=photographs).ravel().tolist() == [100]
+
+
+def test_a_segmenter_s_record_has_masks_and_the_counts_of_its_metrics(tmp_path):
+    recipe = Recipe(model="hdc-duc", model_options={"width": 4}, data="shapes?n=40&classes=3", epochs=1, threads=1)
+    run = fit(recipe, tmp_path / "run", quiet=True)
+    record = record_of(run)
+    assert record.confusion is None and record.mistakes is None
+    masks = record.masks
+    assert masks.images.shape == (6, 1, 32, 32) and masks.images.dtype == np.uint8
+    assert torch.equal(torch.from_numpy(masks.true), run.data.test.spread(6).targets)
+    shown = run.data.test.spread(6).inputs
+    given = run.model().eval()(run.scaling(shown)).argmax(1)
+    assert torch.equal(torch.from_numpy(masks.predicted).long(), given)
+    right = masks.confusion.diagonal().sum() / masks.confusion.sum()
+    assert right == pytest.approx(run.metrics["test/pixel_accuracy"], abs=1e-3)  # bf16 may turn a few pixels
+    assert run.report().is_file()

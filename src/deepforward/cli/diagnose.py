@@ -98,7 +98,7 @@ def _case(recipe: Recipe, own_data: bool) -> Case:
     from deepforward.engine.randomness import isolated
 
     data = load(recipe.data)
-    given, recipe = recipe, recipe.complete(regression=not data.classes)
+    given, recipe = recipe, recipe.complete(data.task)
     objective, scaling = recipe.objective or "cross-entropy", recipe.scaling or "none"
     with isolated(recipe.seed, choose_device(recipe.device)):
         made = build(recipe, data)

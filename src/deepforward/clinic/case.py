@@ -98,7 +98,7 @@ def case_of(
         _check_labels(module, inputs[:2].to(device), targets)
 
     def loss(model: nn.Module, indices: Tensor) -> Tensor:
-        batch = Batch(inputs[indices].to(device), targets[indices].to(device))
+        batch = _batch(inputs, targets, indices, device)
         return next(iter(training_signal.signals(model.train(), batch, rng))).loss
 
     return Case(
@@ -121,7 +121,7 @@ def _own_case(
         inputs, targets = _examples(data, scaling)
         device = next((parameter.device for parameter in module.parameters()), inputs.device)
         chosen = draw_batches(len(inputs), batch_size, rng)[:batches]
-        found: list[Any] = [Batch(inputs[indices].to(device), targets[indices].to(device)) for indices in chosen]
+        found: list[Any] = [_batch(inputs, targets, indices, device) for indices in chosen]
         scale = rms(inputs[:SAMPLE])
     elif isinstance(data, Iterable) and not isinstance(data, Tensor | Mapping):
         found = list(islice(data, batches))
@@ -133,6 +133,11 @@ def _own_case(
         raise InvalidData("got no batches, expected at least one for the loss")
     name = getattr(objective, "__name__", type(objective).__name__)
     return Case(module, found, lambda model, batch: objective(model.train(), batch), name, input_scale=scale)
+
+
+def _batch(inputs: Tensor, targets: Tensor, indices: Tensor, device: torch.device) -> Batch:
+    chosen = targets[indices].to(device)
+    return Batch(inputs[indices].to(device), chosen if chosen.is_floating_point() else chosen.long())  # masks are kept small
 
 
 def _examples(data: str | Dataset | Sequence[Any], scaling: str) -> tuple[Tensor, Tensor]:
@@ -157,7 +162,7 @@ def _check_labels(module: nn.Module, example: Tensor, targets: Tensor) -> None:
         try:
             outputs = module.eval()(example)
         except Exception:
-            check_shapes(module, example, 0)  # names the layer
+            check_shapes(module, example, ())  # names the layer
             raise
     if not isinstance(outputs, Tensor):
         given = type(outputs).__name__

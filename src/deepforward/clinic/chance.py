@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deepforward import catalogue
+from deepforward.data.checks import IGNORED
 from deepforward.models.energy.grouped_units import SoftmaxUnits
 from deepforward.models.energy.units import BinaryUnits, GaussianUnits, Units
 
@@ -57,15 +58,16 @@ def guess(objective: str) -> str:
     """
     if is_likelihood(objective):
         return "the rate of each unit"
-    classifies = not objective or catalogue.load("objectives", objective).metric == "accuracy"
-    return "class frequency" if classifies else "the mean"
+    tasks = catalogue.card("objectives", objective).details.get("tasks", ()) if objective else ("classification",)
+    return "class frequency" if {"classification", "segmentation"} & set(tasks) else "the mean"
 
 
 def chance_level(objective: str, options: Mapping[str, Any], targets: Tensor) -> float | None:
     """Training loss of the best constant output.
 
     - `cross-entropy`: entropy of the class frequencies, -sum p log p, nats.
-    - `squared-error`: variance of the targets.
+    - `pixel-cross-entropy`: the same of the class frequencies of the pixels.
+    - `squared-error`: variance of the targets; of images, that of each pixel about its own mean, averaged over the pixels.
     - `mse-one-hot`: (high - low)^2 times the mean of p (1 - p).
 
     Args:
@@ -77,11 +79,12 @@ def chance_level(objective: str, options: Mapping[str, Any], targets: Tensor) ->
         The level, or None for an objective whose chance level is not known.
     """
     if objective == "squared-error":
-        return float(targets.double().var(correction=0))
-    if objective not in ("cross-entropy", "mse-one-hot"):
+        return float(targets.double().var(0, correction=0).mean())
+    if objective not in ("cross-entropy", "pixel-cross-entropy", "mse-one-hot"):
         return None
-    p = torch.bincount(targets.long()).double() / len(targets)
-    if objective == "cross-entropy":
+    known = targets[targets != IGNORED] if objective == "pixel-cross-entropy" else targets
+    p = torch.bincount(known.flatten().long()).double() / known.numel()
+    if objective.endswith("cross-entropy"):
         return float(torch.special.entr(p).sum())
     span = options.get("high", 1.0) - options.get("low", -1.0)
     return float(span**2 * (p * (1 - p)).mean())

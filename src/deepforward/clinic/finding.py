@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deepforward.instruments import Smoothness
+from deepforward.instruments.field_of_view import View
 from deepforward.instruments.normalization_check import InputScale
 from deepforward.instruments.phase import PhaseReading
 from deepforward.instruments.rank_collapse import Representations
 from deepforward.instruments.readings import Readings
+from deepforward.layers.dilated_stages import DilatedStage
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Evidence:
             untrained network's. None where it was not looked at: a run that thrives has no need.
         representations: How alike the network makes different examples, layer by layer; likewise.
         smoothness: How fast its gradient turns along a short walk; likewise.
+        dilations: What its stages of dilated convolutions touch; likewise.
+        view: What its last maps see at once, and how large the objects are; likewise.
     """
 
     readings: Readings | None = None
@@ -50,6 +54,8 @@ class Evidence:
     phase: PhaseReading | None = None
     representations: Representations | None = None
     smoothness: Smoothness | None = None
+    dilations: tuple[DilatedStage, ...] | None = None
+    view: View | None = None
 
     @property
     def loss(self) -> float | None:

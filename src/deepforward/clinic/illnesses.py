@@ -10,8 +10,8 @@ from typing import Any
 from deepforward.clinic import planted
 from deepforward.engine import Recipe
 
-#: A network in plain torch that can be given an illness.
-STACK = f"{Path(planted.__file__)}:stack"
+#: Networks in plain torch that can be given an illness.
+STACK, DILATED = (f"{Path(planted.__file__)}:{name}" for name in ("stack", "dilated"))
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,20 @@ def _digits(model: str = "perceptron", *, learning_rate: float = 0.05, batch_siz
         epochs=4,
         batch_size=batch_size,
         learning_rate=learning_rate,
+    )
+
+
+def _shapes(**options: Any) -> Recipe:
+    """Discs in noise, which a pixel alone does not tell from their ground."""
+    return Recipe(
+        model=DILATED,
+        model_options=options,
+        data="shapes?n=200&classes=2&size=24&noise=0.25",
+        objective="pixel-cross-entropy",
+        epochs=6,
+        batch_size=16,
+        learning_rate=0.1,
+        precision="fp32",
     )
 
 
@@ -121,6 +135,12 @@ ILLNESSES: Mapping[str, Illness] = {
         placebo="gradient-clipping",
         needs_twin=True,
     ),
+    "gridding": Illness(
+        _shapes(rates=(4, 4, 4)),
+        "rates of 4 in all layers, which touch 49 of the 625 pixels of their field, so that noise is averaged over few",
+        cure="hybrid-dilation",
+        placebo="residual-connections",
+    ),
     "no-progress": Illness(
         _digits(depth=3, learning_rate=1e-5, batch_size=32),
         "a learning rate 5000 times too small",
@@ -158,6 +178,35 @@ ILLNESSES: Mapping[str, Illness] = {
         cure="slower-learning",
         placebo="fewer-hidden-units",
     ),
+    "dead-filters": Illness(
+        _digits(
+            STACK,
+            learning_rate=0.1,
+            batch_size=64,
+            kind="convolutional",
+            depth=2,
+            width=8,
+            dead=2,
+            dead_share=0.875,
+            weight_variance=2.0,
+        ),
+        "a convolutional layer seven of whose eight filters have a bias that never lets them answer",
+        cure="batch-normalization",
+        placebo="weight-decay",
+    ),
+    "small-receptive-field": Illness(
+        Recipe(
+            model=STACK,
+            model_options={"kind": "convolutional", "depth": 3, "width": 12, "cells": 1, "weight_variance": 2.0},
+            data="bar-pairs?n=500",
+            epochs=8,
+            batch_size=25,
+            learning_rate=0.1,
+        ),
+        "three layers that see 7 pixels at once before all is averaged, and pairs of bars 7 or 11 apart",
+        cure="growing-dilation",
+        placebo="batch-normalization",
+    ),
 }
 
 #: Name -> recipe on which every rule must be silent.
@@ -168,6 +217,7 @@ HEALTHY: Mapping[str, Recipe] = {
     "residual": _digits(depth=21, residual=2, normalization="batch"),
     "critical": _digits(depth=20, activation="tanh", initialization="critical", batch_size=64),
     "convolutional": Recipe(model="lenet5", data="digits", epochs=2),
+    "hybrid-dilation": _shapes(rates=(1, 3, 8)),
     "rings": _digits(depth=3, batch_size=32).replace(data="rings", epochs=15),
     "contrastive-divergence": _machine(validation=0.1),
     "persistent-chains": _machine(validation=0.1, objective_options={"persistent": True}),

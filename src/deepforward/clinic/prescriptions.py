@@ -24,6 +24,8 @@ _ALTERATIONS = {
     "batch-normalization": "batch-normalization",
     "residual-connections": "residual",
     "activation-swap": "activation",
+    "hybrid-dilation": "hybrid-dilation",
+    "growing-dilation": "growing-dilation",
 }
 
 #: Module kinds whose flat ends stop the gradient.
@@ -37,7 +39,7 @@ def prescribe(names: Sequence[str], recipe: Recipe, evidence: Evidence, data: Da
         UnknownName: No card has such a name.
         NoEffect: One of them would change nothing.
     """
-    recipe = recipe.complete(regression=not data.classes)
+    recipe = recipe.complete(data.task)
     for name in names:
         prescription = catalogue.load("prescriptions", name)
         if reason := forestalled(name, asdict(recipe)):
@@ -103,6 +105,22 @@ def activation_swap(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe
     """
     kinds = set(evidence.readings.kinds) if evidence.readings is not None else set()
     return _altered(recipe, f"activation?name={'leaky-relu' if kinds & _SQUASHING else 'selu'}")
+
+
+def hybrid_dilation(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
+    """Give dilated convolutions rates that leave no holes in the same receptive field.
+
+    Source: Wang, Chen, Yuan, Liu, Huang, Hou, Cottrell 2018.
+    """
+    return _altered(recipe, "hybrid-dilation")
+
+
+def growing_dilation(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
+    """Spread the kernels of the convolutions by 1, 2, 4, ... from layer to layer: the field grows without a weight more.
+
+    Source: Yu and Koltun 2016.
+    """
+    return _altered(recipe, "growing-dilation")
 
 
 def gradient_clipping(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:

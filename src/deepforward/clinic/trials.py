@@ -113,7 +113,7 @@ def trial(
     """
     check_pairs(seeds)
     data = data or load(recipe.data)
-    recipe = recipe.complete(regression=not data.classes)
+    recipe = recipe.complete(data.task)
     recipe = recipe.replace(epochs=epochs or recipe.epochs)
     untreated = untreated or attempts(recipe, seeds, data, progress=progress)
     evidence = evidence or untreated[0]

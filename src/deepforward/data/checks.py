@@ -7,6 +7,9 @@ from torch import Tensor
 
 from deepforward.errors import InvalidData
 
+#: Class index of pixels that are neither learnt nor scored.
+IGNORED = 255
+
 
 def check_finite(place: str, values: Tensor) -> None:
     """Refuse NaN and infinities, naming the first one's example and position."""
@@ -30,3 +33,19 @@ def check_labels(place: str, labels: Tensor, classes: tuple[str, ...]) -> None:
         raise InvalidData(
             f"{place}: got label {int(labels[example])} at example {example}, expected {expected}; correct the label"
         )
+
+
+def check_masks(place: str, masks: Tensor, classes: tuple[str, ...], size: tuple[int, ...]) -> None:
+    """Refuse masks that are not uint8 indices of `classes`, or `IGNORED`, for images of `size` (height, width)."""
+    if masks.dtype != torch.uint8 or tuple(masks.shape[1:]) != size:
+        got = f"{masks.dtype} of shape {tuple(masks.shape)}"
+        raise InvalidData(
+            f"{place}: got {got}, expected one uint8 class index for each pixel of images of {' x '.join(map(str, size))}"
+        )
+    is_wrong = (masks >= len(classes)) & (masks != IGNORED)
+    if bool(is_wrong.any()):
+        example, row, column = is_wrong.nonzero()[0].tolist()
+        got = f"index {int(masks[example, row, column])} at example {example}, row {row}, column {column}"
+        raise InvalidData(f"{place}: got {got}, expected 0 to {len(classes) - 1}, or {IGNORED} to ignore; correct the mask")
+    if bool((masks == IGNORED).all()):
+        raise InvalidData(f"{place}: got nothing but {IGNORED} (ignored), expected some pixels with a class")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from deepforward.data.checks import check_finite, check_labels
+from deepforward.data.checks import IGNORED, check_finite, check_labels, check_masks
 from deepforward.data.splitting import stratified
 from deepforward.errors import InvalidData
 
+#: What a model is to give for an example: its class, a number, the class of each pixel, or another image.
+Task: TypeAlias = Literal["classification", "regression", "segmentation", "image-regression"]
+
 
 class Batch(NamedTuple):
-    """Examples for one step: `inputs` (batch, *shape) scaled floating point, `targets` (batch,) class index or value."""
+    """Examples for one step: `inputs` (batch, *shape) scaled floating point, `targets` as in `Split`, but masks int64."""
 
     inputs: Tensor
     targets: Tensor
@@ -22,7 +25,11 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Raw examples: `inputs` (examples, *shape) as stored (uint8 stays uint8), `targets` (examples,) int64 or float32."""
+    """Raw examples: `inputs` (examples, *shape) as stored (uint8 stays uint8), and what a model is to give for each.
+
+    `targets` are class indices (examples,) int64, values (examples,) float32, masks (examples, height, width) uint8 with the
+    class index of each pixel and 255 where nothing is asked, or images (examples, channels, height, width) float32.
+    """
 
     inputs: Tensor
     targets: Tensor
@@ -59,7 +66,7 @@ class Dataset:
         name: The specification that loads it again, e.g. `rings?noise=0.05`.
         train: Examples to fit on; everything fitted (scaling too) sees only these.
         test: Examples to report on; never used to choose anything.
-        classes: Class names by index; empty for regression targets.
+        classes: Class names by index; empty for targets that are numbers.
         licence: Licence of the data.
         citation: Who to cite.
 
@@ -78,15 +85,18 @@ class Dataset:
         for where, split in (("train", self.train), ("test", self.test)):
             self._check_lengths(where, split)
             check_finite(f"{self.name}: {where} inputs", split.inputs)
-            if self.classes:
+            if self.task == "segmentation":
+                check_masks(f"{self.name}: {where} masks", split.targets, self.classes, tuple(split.inputs.shape[2:]))
+            elif self.classes:
                 check_labels(f"{self.name}: {where} targets", split.targets, self.classes)
             else:
                 check_finite(f"{self.name}: {where} targets", split.targets)
         if self.train.inputs.shape[1:] != self.test.inputs.shape[1:]:
             got = f"train examples of shape {self.shape} and test examples of shape {tuple(self.test.inputs.shape[1:])}"
             raise InvalidData(f"{self.name}: got {got}, expected one shape")
-        if self.classes and self.train.targets.min() == self.train.targets.max():
-            only = self.classes[int(self.train.targets[0])]
+        known = self.train.targets[self.train.targets != IGNORED] if self.task == "segmentation" else self.train.targets
+        if self.classes and known.min() == known.max():
+            only = self.classes[int(known.flatten()[0])]
             raise InvalidData(f"{self.name}: got one class ('{only}') in the train split, expected at least 2; add another")
 
     def _check_lengths(self, where: str, split: Split) -> None:
@@ -105,8 +115,16 @@ class Dataset:
         """Shape of one example, channels first: (channels, height, width) for images, (features,) for tables."""
         return tuple(self.train.inputs.shape[1:])
 
+    @property
+    def task(self) -> Task:
+        """What a model is to give for an example."""
+        ndim = self.train.targets.ndim
+        if self.classes:
+            return "segmentation" if ndim == 3 else "classification"
+        return "regression" if ndim == 1 else "image-regression"
+
     def hold_out(self, share: float, rng: torch.Generator) -> tuple[Split, Split]:
-        """Part the training split, class by class, into (rest, held out).
+        """Part the training split into (rest, held out), class by class where an example has one.
 
         Args:
             share: Share of the examples of each class to hold out, in (0, 1); every class keeps at least one in the rest.

@@ -28,8 +28,10 @@ from deepforward.data.splitting import stratified
 from deepforward.data.storage import cache_folder, whole_file
 from deepforward.errors import DataUnavailable, DeepforwardError, DeepforwardWarning, InvalidData, InvalidOption
 
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-_HELD_OUT = ("test", "val")
+#: How names of images end.
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+#: Names of the folder beside `train` that holds the test split.
+HELD_OUT = ("test", "val")
 _LARGEST_AUTOMATIC, _LARGEST = 224, 1024
 
 
@@ -64,20 +66,25 @@ def folder(
         CorruptData: An image does not decode; the message names the file.
         InvalidOption: `size` is none, or above 1024.
     """
-    asked = _asked_size(size)
+    asked = asked_size("folder", size)
     listing = _list(path, test, seed)
-    pixels = torch.from_numpy(_pixels(path, listing.files, asked, mode))
+    pixels = torch.from_numpy(decoded(path, listing.files, asked, mode))
     train, held = (slice(0, listing.num_train), slice(listing.num_train, None))
     return Splits(Split(pixels[train], listing.labels[train]), Split(pixels[held], listing.labels[held]), listing.classes)
 
 
-def _asked_size(text: str) -> tuple[int, int] | None:
+def asked_size(owner: str, text: str) -> tuple[int, int] | None:
+    """What an option `size` asks for: (height, width), or None for `auto`.
+
+    Raises:
+        InvalidOption: It asks for no size of at most 1024 pixels a side.
+    """
     if text == "auto":
         return None
     match = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text)
     sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not 1 <= min(sides) <= max(sides) <= _LARGEST:
-        raise InvalidOption(f"folder: got size={text}, expected auto, PIXELS or HEIGHTxWIDTH of at most {_LARGEST} each")
+        raise InvalidOption(f"{owner}: got size={text}, expected auto, PIXELS or HEIGHTxWIDTH of at most {_LARGEST} each")
     return sides
 
 
@@ -85,7 +92,7 @@ def _list(root: Path, share: float, seed: int) -> _Listing:
     if not root.is_dir():
         raise DataUnavailable(f"{root}: no such folder; write folder:DIR with a folder that holds one folder a class")
     has_train = (root / "train").is_dir()
-    held_root = next((root / name for name in _HELD_OUT if has_train and (root / name).is_dir()), None)
+    held_root = next((root / name for name in HELD_OUT if has_train and (root / name).is_dir()), None)
     by_class = _by_class(root / "train" if has_train else root)
     classes = tuple(by_class)
     if len(classes) < 2:
@@ -109,11 +116,11 @@ def _list(root: Path, share: float, seed: int) -> _Listing:
 def _by_class(root: Path) -> dict[str, list[Path]]:
     found = {}
     for place in sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-        files = (file for file in place.rglob("*") if file.suffix.lower() in _SUFFIXES and not file.name.startswith("."))
+        files = (file for file in place.rglob("*") if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
         found[place.name] = sorted(files)
         if not found[place.name]:
             raise DataUnavailable(
-                f"{place}: got no images, expected {', '.join(sorted(_SUFFIXES))}; add some or remove the folder"
+                f"{place}: got no images, expected {', '.join(sorted(SUFFIXES))}; add some or remove the folder"
             )
     return found
 
@@ -123,8 +130,18 @@ def _flatten(by_class: dict[str, list[Path]], classes: tuple[str, ...]) -> tuple
     return [file for file, _ in pairs], torch.tensor([label for _, label in pairs])
 
 
-def _pixels(root: Path, files: Sequence[Path], size: tuple[int, int] | None, mode: str) -> np.ndarray:
-    """The images as (examples, channels, height, width), from the cache or decoded into it."""
+def decoded(root: Path, files: Sequence[Path], size: tuple[int, int] | None, mode: str) -> np.ndarray:
+    """The images as uint8 (examples, channels, height, width), from the cache or decoded into it.
+
+    Args:
+        root: Folder that holds them all.
+        files: The images, in order.
+        size: Height and width, or None for the size that they share or else a square of about that size.
+        mode: `auto`, `L` or `RGB`.
+
+    Raises:
+        CorruptData: An image does not decode; the message names the file.
+    """
     options = _digest([str(root.resolve()), size, mode])
     states = [(str(file.relative_to(root)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     cached = cache_folder() / "images" / f"{options}-{_digest(states)}.npy"

@@ -26,7 +26,7 @@ def describe(path: Path) -> tuple[int, int, bool]:
         CorruptData: The file is no image.
         DataUnavailable: The system does not let it be read.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         width, height = image.size
         # Pillow has turned the size of a TIFF already; PNG reads all pixels in search of EXIF that its head does not hold.
         is_stored = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
@@ -45,7 +45,7 @@ def decode(path: Path, height: int, width: int, *, is_grey: bool) -> UInt8[np.nd
         DataUnavailable: The system does not let it be read.
         InvalidData: It has 32 bits a pixel, whose range is anybody's guess.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         mode, side = "L" if is_grey else "RGB", 2 * max(height, width)
         image.draft(mode, (side, side))
         flat = _on_white(_eight_bits(ImageOps.exif_transpose(image), path)).convert(mode)
@@ -68,7 +68,13 @@ def resize(images: Shaped[Tensor, "examples channel rows columns"], size: int) -
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
+    """An image file, open while the context is; what is wrong with it is said in a line that names it.
+
+    Raises:
+        CorruptData: The file is no image, or does not decode.
+        DataUnavailable: The system does not let it be read.
+    """
     try:
         # A stream, because Pillow maps a file that it opens by name and then confuses height and width of a turned TIFF.
         with path.open("rb") as stream, Image.open(stream) as image:

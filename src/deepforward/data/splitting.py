@@ -10,14 +10,14 @@ from deepforward.errors import InvalidData, InvalidOption
 
 
 def stratified(
-    targets: Shaped[Tensor, " examples"], share: float, rng: torch.Generator, option: str = "test"
+    targets: Shaped[Tensor, "examples ..."], share: float, rng: torch.Generator, option: str = "test"
 ) -> tuple[Int64[Tensor, " rest"], Int64[Tensor, " held"]]:
     """Indices of (rest, held out), each ascending: of a class of c examples, round(share c) but at most c - 1 are held out.
 
-    Targets in floating point (regression) count as one class.
+    Examples without a class of their own (values, masks, images) count as one class.
 
     Args:
-        targets: Class indices, or values of a regression.
+        targets: Class indices, or values, masks or images.
         share: Share to hold out, in (0, 1).
         rng: Chooses the examples.
         option: Name that the user knows `share` by, for messages.
@@ -28,7 +28,8 @@ def stratified(
     """
     if not 0 < share < 1:
         raise InvalidOption(f"got {option}={share:g}, expected a number between 0 and 1, ends excluded")
-    labels = torch.zeros(len(targets), dtype=torch.int64) if targets.is_floating_point() else targets.cpu()
+    has_classes = targets.ndim == 1 and not targets.is_floating_point()
+    labels = targets.cpu() if has_classes else torch.zeros(len(targets), dtype=torch.int64)
     is_held = torch.zeros(len(labels), dtype=torch.bool)
     for label in torch.unique(labels):
         members = (labels == label).nonzero().flatten()

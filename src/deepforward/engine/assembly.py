@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from deepforward import catalogue
 from deepforward.data import Dataset, Scaling, Split
+from deepforward.data.augmentation import Augmentation
 from deepforward.data.dataset import Batch
 from deepforward.engine.building import build_model, call_factory, check_shapes
 from deepforward.engine.device import Arithmetic, choose
 from deepforward.engine.randomness import stream
-from deepforward.engine.recipe import Recipe
+from deepforward.engine.recipe import USUAL, Recipe, is_for
 from deepforward.errors import InvalidOption, NoEffect, first_line
 from deepforward.layers.alteration import alter
 from deepforward.layers.fusion import Fused, fuse
@@ -45,6 +46,7 @@ class Parts:
     objective: Objective
     optimizers: dict[str, torch.optim.Optimizer]
     arithmetic: Arithmetic
+    augmentation: Augmentation
 
     def batch(self, split: Split, indices: Tensor | slice = slice(None)) -> Batch:
         """Scaled examples of `split`, all or some, on the device."""
@@ -55,6 +57,8 @@ class Parts:
         )
         inputs = inputs.to(self.arithmetic.device, non_blocking=True)
         targets = targets.to(self.arithmetic.device, non_blocking=True)
+        if targets.dtype == torch.uint8:  # masks, which are kept small
+            targets = targets.long()
         return Batch(self.arithmetic.place(self.scaling(inputs)), targets)
 
     def unscaled(self, values: Tensor) -> Tensor:
@@ -81,19 +85,20 @@ def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None, *, a
         train, validation = data.train, None
     scaling = Scaling.fit(recipe.scaling or "none", train.inputs)
     objective = _construct("objective", recipe.objective or "", recipe.objective_options)
-    if not data.classes and objective.metric == "accuracy":
-        raise InvalidOption(f"objective '{recipe.objective}' needs classes but {data.name} has real targets; use squared-error")
+    if not is_for(recipe.objective or "", data.task):
+        raise InvalidOption(f"objective '{recipe.objective}' is not for {data.task}, as {data.name} is; use {USUAL[data.task]}")
     _check_progress(recipe, objective)
-    outputs = objective.num_outputs(len(data.classes), data.shape)
+    augmentation = Augmentation(recipe.augmentation or (), data.shape)
+    shape = objective.output_shape(data)
     example = scaling(train.inputs[: min(len(train), 64)])
     if model is None:
         # Where the objective leaves it open, a model that asks for outputs is built as if for a classifier or a regression.
-        model = build_model(recipe.model, recipe.model_options, data.shape, outputs or len(data.classes) or 1)
+        model = build_model(recipe.model, recipe.model_options, data.shape, _num_outputs(shape, data))
     else:
         model = model.to("cpu")  # where the examples are that altering and preparing look at
     if recipe.alterations and not altered:
         model = alter(model, example, recipe.alterations, stream(recipe.seed, "model"))
-    check_shapes(model, example[:2], outputs)
+    check_shapes(model, example[:2], shape)
     objective.prepare(model, scaling(train.spread(_PREPARED).inputs), stream(recipe.seed, "preparation"))
     arithmetic = choose(recipe, model, data.shape, len(train))
     model = model.to(arithmetic.device)
@@ -111,15 +116,19 @@ def assemble(recipe: Recipe, data: Dataset, model: nn.Module | None = None, *, a
         objective=objective.to(arithmetic.device),
         optimizers={role: build_optimizer(recipe, model.get_submodule(role), arithmetic) for role in objective.roles},
         arithmetic=replace(arithmetic, fuse=isinstance(forward, Fused)),
+        augmentation=augmentation,
     )
 
 
 def build(recipe: Recipe, data: Dataset) -> Any:
     """What the recipe's model names makes for this data: a module, or whatever else a factory returns."""
-    outputs = _construct("objective", recipe.objective or "", recipe.objective_options).num_outputs(
-        len(data.classes), data.shape
-    )
-    return call_factory(recipe.model, recipe.model_options, data.shape, outputs or len(data.classes) or 1)
+    shape = _construct("objective", recipe.objective or "", recipe.objective_options).output_shape(data)
+    return call_factory(recipe.model, recipe.model_options, data.shape, _num_outputs(shape, data))
+
+
+def _num_outputs(shape: tuple[int, ...] | None, data: Dataset) -> int:
+    """How many outputs, or channels of them, a factory is asked for."""
+    return shape[0] if shape else len(data.classes) or 1
 
 
 def _check_progress(recipe: Recipe, objective: Objective) -> None:

@@ -92,11 +92,11 @@ def _accepted(factory: Callable[..., Any], offered: Mapping[str, Any]) -> dict[s
     return {name: value for name, value in offered.items() if name in parameters}
 
 
-def check_shapes(model: nn.Module, example: Tensor, num_outputs: int | None) -> None:
+def check_shapes(model: nn.Module, example: Tensor, output_shape: tuple[int, ...] | None) -> None:
     """Run two examples through the model and name the layer that does not fit.
 
     Raises:
-        ShapeError: A layer refuses its input, or the output is not (2, num_outputs); None stands for any number.
+        ShapeError: A layer refuses its input, or the output is not (2, *output_shape); None stands for any shape.
     """
     inside: list[str] = []
     names = {module: name for name, module in model.named_modules()}
@@ -126,10 +126,10 @@ def check_shapes(model: nn.Module, example: Tensor, num_outputs: int | None) -> 
             handle.remove()
         for module, training in modes.items():
             module.training = training
-    if num_outputs is None:
+    if output_shape is None:
         if not isinstance(output, Tensor) or output.shape[:1] != (len(example),):
             given = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
             raise ShapeError(f"model gives {given} for {len(example)} examples; expected a tensor with a row for each")
-    elif not isinstance(output, Tensor) or output.shape != (len(example), num_outputs):
+    elif not isinstance(output, Tensor) or output.shape != (len(example), *output_shape):
         got = tuple(output.shape[1:]) if isinstance(output, Tensor) else type(output).__name__
-        raise ShapeError(f"model gives {got} for each example; expected ({num_outputs},) for this data and objective")
+        raise ShapeError(f"model gives {got} for each example; expected {output_shape} for this data and objective")

@@ -7,6 +7,7 @@ import json
 import shlex
 from typing import Any
 
+from deepforward.data.dataset import Task
 from deepforward.engine.recipe import Recipe
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Recipe)}
@@ -14,17 +15,17 @@ _FIELDS = {field.name: field for field in dataclasses.fields(Recipe)}
 _ALWAYS = ("data", "epochs", "seed")
 
 
-def command_of(recipe: Recipe, regression: bool = False) -> str:
+def command_of(recipe: Recipe, task: Task = "classification") -> str:
     """The `deepforward train` that trains the same again: only what completing a recipe would fill otherwise.
 
     Args:
         recipe: A complete recipe.
-        regression: Whether its data have real targets.
+        task: That of its data.
 
     Returns:
         One line for a shell; "" where no command says it, as when a card has options of the optimiser and the recipe none.
     """
-    opened = _opened(recipe, regression)
+    opened = _opened(recipe, task)
     if opened.optimizer_options == {}:
         return ""
     words = ["deepforward", "train", recipe.model]
@@ -44,22 +45,22 @@ def command_of(recipe: Recipe, regression: bool = False) -> str:
     return shlex.join(words)
 
 
-def _opened(recipe: Recipe, regression: bool) -> Recipe:
+def _opened(recipe: Recipe, task: Task) -> Recipe:
     """The recipe with all left open that `Recipe.complete` fills with the very same."""
     opened = recipe
     for key in recipe.objective_options:
         fewer = {name: value for name, value in opened.objective_options.items() if name != key}
-        opened = _without(opened, regression, objective_options=fewer)
+        opened = _without(opened, task, objective_options=fewer)
     for name, field in _FIELDS.items():
         if field.default is None and name not in _ALWAYS:
-            opened = _without(opened, regression, **{name: None})
+            opened = _without(opened, task, **{name: None})
     return opened
 
 
-def _without(recipe: Recipe, regression: bool, **changes: Any) -> Recipe:
+def _without(recipe: Recipe, task: Task, **changes: Any) -> Recipe:
     """The recipe changed, if that makes no difference to the complete one."""
     fewer = recipe.replace(**changes)
-    return recipe if fewer.complete(regression).differences(recipe.complete(regression)) else fewer
+    return recipe if fewer.complete(task).differences(recipe.complete(task)) else fewer
 
 
 def _default(name: str) -> Any:

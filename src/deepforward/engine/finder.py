@@ -47,7 +47,7 @@ def find_learning_rate(recipe: Recipe, data: Dataset | None = None) -> LearningR
     Source: Smith 2017, Cyclical learning rates for training neural networks, section 3.3.
     """
     data = data or load(recipe.data)
-    recipe = recipe.complete(regression=not data.classes).replace(learning_rate="find")
+    recipe = recipe.complete(data.task).replace(learning_rate="find")
     with isolated(recipe.seed, choose_device(recipe.device)):
         parts = assemble(recipe, data)
         with threads(parts.arithmetic.threads):

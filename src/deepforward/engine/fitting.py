@@ -68,7 +68,7 @@ def fit(
     if tensorboard:
         check_installed()  # that it is missing should be said before anything is loaded
     data = data or load(recipe.data)
-    recipe = recipe.complete(regression=not data.classes)
+    recipe = recipe.complete(data.task)
     folder = Path(out) if out is not None else default_folder(recipe)
     with Watch(folder, data) if watch is True else nullcontext():
         return _fit(recipe, folder, data, model, outlets, resume=resume)
@@ -105,7 +105,7 @@ def _pretrain(parts: Parts, folder: Path, outlets: Outlets) -> None:
     """Train the model in the stages that come first, each a run of its own below `folder`, and leave it with their weights."""
     data, model = parts.data, parts.model
     for number, stage in enumerate(parts.recipe.stages(), start=1):
-        recipe, place = stage.complete(regression=not data.classes), folder / f"pretraining-{number}"
+        recipe, place = stage.complete(data.task), folder / f"pretraining-{number}"
         run = _fit(recipe, place, data, model, outlets, resume=True, altered=True)
         tensors = checkpoint.load(run.folder / "checkpoints", "best")[0]
         load_module(model, tensors, "model")

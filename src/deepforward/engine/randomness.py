@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,15 +14,17 @@ from torch import Tensor
 
 #: Streams of one run, each seeded from the recipe's seed so that one never shifts another.
 STREAMS = ("split", "model", "order", "objective")
-#: Those that came later. Their seeds count from the other end, so that those of the first remain.
-_LATER = ("preparation",)
+#: One that came later: its seeds count from the other end. Those of any further one are a digest of its name.
+_LATER = "preparation"
 
 
 def stream(seed: int, name: str, device: str = "cpu") -> torch.Generator:
     """A generator of its own for one purpose of a run."""
     generator = torch.Generator(device)
-    if name in _LATER:
-        return generator.manual_seed(2**64 - 1 - seed * len(_LATER) - _LATER.index(name))
+    if name == _LATER:
+        return generator.manual_seed(2**64 - 1 - seed)
+    if name not in STREAMS:
+        return generator.manual_seed(int.from_bytes(hashlib.sha256(f"{name} {seed}".encode()).digest()[:8]))
     return generator.manual_seed((seed * len(STREAMS) + STREAMS.index(name)) % 2**64)
 
 

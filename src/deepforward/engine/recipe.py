@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deepforward import catalogue
+from deepforward.data.dataset import Task
 from deepforward.engine.recipe_checks import check_fields
 from deepforward.errors import InvalidOption, RunMismatch, first_line
 
@@ -23,6 +24,15 @@ DEFAULTS: Mapping[str, Any] = {
     "weight_decay": 0.0,
     "schedule": "one-cycle",
     "averaging": 0.0,
+    "augmentation": (),
+}
+
+#: The objective that data of a task get where that of the model's card is for another.
+USUAL: Mapping[Task, str] = {
+    "classification": "cross-entropy",
+    "regression": "squared-error",
+    "segmentation": "pixel-cross-entropy",
+    "image-regression": "squared-error",
 }
 
 
@@ -39,6 +49,8 @@ class Recipe:
         alterations: Changes made to the built module, in order, each `name` or `name?key=value` (see `layers.alteration`); this
             is how a prescription reaches any module, a stranger's too.
         data: Source specification `family[:path][?key=value]`.
+        augmentation: Changes of the training examples, drawn anew for each batch, in order, each `name` or `name?key=value`
+            (see `data.augmentation`).
         scaling: `none`, `centre`, `standardise`, `min-max`, `softmax`; fitted on the training split only.
         validation: Share of the training split held out to choose by, in [0, 1). Test data never chooses anything.
         objective: Name of the training signal.
@@ -75,6 +87,7 @@ class Recipe:
     model_options: Mapping[str, Any] = field(default_factory=dict)
     alterations: tuple[str, ...] = ()
     data: str = "digits"
+    augmentation: tuple[str, ...] | None = None
     scaling: str | None = None
     validation: float | None = None
     objective: str | None = None
@@ -119,11 +132,11 @@ class Recipe:
                 raise InvalidOption(f"a recipe has no field '{name}'; it has {', '.join(sorted(known))}")
         return dataclasses.replace(self, **changes)
 
-    def complete(self, regression: bool = False) -> Recipe:
+    def complete(self, task: Task = "classification") -> Recipe:
         """The same recipe with every open field filled: from the model's card, then the optimiser's, then `DEFAULTS`.
 
         Args:
-            regression: The data has real targets, so the objective is the squared error unless one is named.
+            task: That of the data: where the card's objective is for another, the usual one is taken unless one is named.
 
         Raises:
             UnknownName: The model, objective or optimiser has no card.
@@ -135,9 +148,13 @@ class Recipe:
         if not same:
             wanted["weight_decay"] = DEFAULTS["weight_decay"]
         wanted["objective"] = own.get("objective", wanted["objective"])
-        if regression and catalogue.card("objectives", wanted["objective"]).details.get("needs") == "classes":
-            wanted["objective"] = "squared-error"
-        filled: dict[str, Any] = {name: value for name, value in wanted.items() if getattr(self, name) is None}
+        if not is_for(wanted["objective"], task):
+            wanted["objective"] = USUAL[task]
+        filled: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value  # cards know no tuples
+            for name, value in wanted.items()
+            if getattr(self, name) is None
+        }
         if self.optimizer_options is None:
             card_options = own.get("recipe", {}).get("optimizer_options") if same else None
             usual = optimizer.details.get("recipe_options", {})
@@ -189,8 +206,9 @@ class Recipe:
         try:
             values = dict(json.loads(text))
             values["alterations"] = tuple(values.get("alterations", ()))
-            if values.get("pretraining") is not None:
-                values["pretraining"] = tuple(values["pretraining"])
+            for name in ("augmentation", "pretraining"):
+                if values.get(name) is not None:
+                    values[name] = tuple(values[name])
             return cls(**values)
         except (ValueError, TypeError) as error:
             raise RunMismatch(f"recipe.json cannot be read: {first_line(error)}; give another folder") from error
@@ -199,6 +217,15 @@ class Recipe:
         """Names of the fields in which two recipes differ."""
         mine, theirs = json.loads(self.to_json()), json.loads(other.to_json())
         return [name for name in mine if mine[name] != theirs[name]]
+
+
+def is_for(objective: str, task: Task) -> bool:
+    """Whether an objective can learn from data of a task; those that look at no targets can from all.
+
+    Raises:
+        UnknownName: The objective has no card.
+    """
+    return task in catalogue.card("objectives", objective).details.get("tasks", (task,))
 
 
 #: Fields that the stages of a training share.

@@ -12,7 +12,7 @@ _SWITCH = ("auto", "on", "off")
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("model", "data", "scaling", "objective", "optimizer", "schedule", "precision", "device"), str),
     **dict.fromkeys(("model_options", "objective_options", "optimizer_options", "schedule_options"), Mapping),
-    **dict.fromkeys(("alterations", "pretraining"), tuple),
+    **dict.fromkeys(("alterations", "augmentation", "pretraining"), tuple),
 }
 _WORDS: Mapping[type, str] = {str: "a text", Mapping: "names with values", tuple: "a tuple of texts, for example ('residual',)"}
 _RANGES: Mapping[str, tuple[float, float, type]] = {
@@ -50,8 +50,9 @@ def check_fields(recipe: Mapping[str, Any]) -> None:
         value = recipe[name]
         if not isinstance(value, kind) and value is not None:
             raise InvalidOption(f"{name} is {value!r}; expected {_WORDS[kind]}")
-    if not all(isinstance(alteration, str) for alteration in recipe["alterations"]):
-        raise InvalidOption(f"alterations is {recipe['alterations']!r}; expected a tuple of texts, for example ('residual',)")
+    for name, example in (("alterations", "residual"), ("augmentation", "flip")):
+        if not all(isinstance(text, str) for text in recipe[name] or ()):
+            raise InvalidOption(f"{name} is {recipe[name]!r}; expected a tuple of texts, for example ('{example}',)")
     if not all(isinstance(changes, Mapping) for changes in recipe["pretraining"] or ()):
         raise InvalidOption(
             f"pretraining is {recipe['pretraining']!r}; expected a tuple of mappings, such as ({{'epochs': 5}},)"

@@ -7,24 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from deepforward import report
-from deepforward.data import Dataset, Scaling
+from deepforward.data import Dataset, Scaling, Split
 from deepforward.engine import checkpoint
 from deepforward.engine.assembly import Parts
 from deepforward.engine.command import command_of
-from deepforward.engine.evaluation import evaluate_examples, portrait
+from deepforward.engine.evaluation import chunks, evaluate_examples, looking, portrait
 from deepforward.engine.pixels import is_image, pixels
 from deepforward.engine.run import Run, load_module
 from deepforward.layers.neocognitron import SLayer
+from deepforward.metrics.segmentation import confusion_of
 from deepforward.models.energy.convolutional_rbm import ConvolutionalRBM
 from deepforward.models.energy.energy_model import EnergyModel
-from deepforward.report import RunRecord
+from deepforward.report import MaskRecord, RunRecord
 from deepforward.report.measures import headline, spoken
 
 #: How many images a section shows at most, how many filters, and how many receptive fields.
 _IMAGES, _FILTERS, _FIELDS = 24, 64, 100
+#: How many test images are shown with their masks.
+_MASKS = 6
 #: Examples of each split that a portrait is made from.
 _PORTRAYED = 2000
 
@@ -57,7 +61,7 @@ def _record(run: Run, **more: Any) -> RunRecord:
     result = run.result
     return RunRecord(
         recipe=vars(run.recipe),
-        command=command_of(run.recipe, regression=not run.data.classes),
+        command=command_of(run.recipe, run.data.task),
         status=result.get("status", "not finished"),
         versions=result.get("versions", {}) | result.get("arithmetic", {}),
         metrics=run.metrics,
@@ -99,15 +103,18 @@ def _facts(data: Dataset) -> dict[str, Any]:
 def _pictures_of_data(data: Dataset) -> dict[str, Any]:
     if not is_image(data.shape):
         return {}
-    captions = [_target(data, target) for target in data.train.targets[:_IMAGES]]
+    targets = data.train.targets[:_IMAGES]
+    captions = [_target(data, target) for target in targets] if targets.ndim == 1 else []
     return {"first_images": pixels(data.train.inputs[:_IMAGES]), "first_captions": captions}
 
 
 def _pictures_of_model(run: Run) -> dict[str, Any]:
     """Filters of the first layer, what the model shows of itself and, for a classifier, confusion matrix and worst mistakes."""
     parts, data = run.parts(), run.data
-    drawn: dict[str, Any] = {"filters": _first_filters(parts.model, data.shape), "portrait": _portrait(parts)}
+    drawn: dict[str, Any] = {"filters": first_filters(parts.model, data.shape), "portrait": _portrait(parts)}
     drawn["snapshots"] = _snapshots(run, parts.scaling)
+    if parts.objective.metric == "mean_iou" and is_image(data.shape):
+        drawn["masks"] = _masks(parts)
     if not data.classes or parts.objective.metric != "accuracy":
         return drawn
     said = evaluate_examples(parts, data.test)
@@ -123,7 +130,22 @@ def _pictures_of_model(run: Run) -> dict[str, Any]:
     return drawn
 
 
-def _first_filters(model: nn.Module, shape: tuple[int, ...]) -> np.ndarray | None:
+def _masks(parts: Parts) -> MaskRecord:
+    """Some test images with the class of each pixel, true and predicted, and the counts of all."""
+    test, classes = parts.data.test, len(parts.data.classes)
+    confusion, predicted = torch.zeros(classes, classes, dtype=torch.long), []
+    with looking(parts), parts.arithmetic.autocast():
+        for batch in chunks(parts, test):
+            given = parts.model(batch.inputs).argmax(1)
+            confusion += confusion_of(given, batch.targets, classes).cpu()
+            predicted.append(given.to("cpu", torch.uint8))
+    shown = Split(test.inputs, torch.cat(predicted)).spread(_MASKS)
+    true = test.spread(_MASKS).targets.numpy()
+    images = pixels(shown.inputs, like=parts.data.train.inputs)
+    return MaskRecord(images=images, true=true, predicted=shown.targets.numpy(), confusion=confusion.numpy())
+
+
+def first_filters(model: nn.Module, shape: tuple[int, ...]) -> np.ndarray | None:
     """Weights of the first layer as images, where the data are images; those of a machine by falling norm."""
     weight, is_machine = _first_weight(model) if is_image(shape) else (None, False)
     if weight is None or (weight.shape[1] != math.prod(shape) if weight.ndim == 2 else min(weight.shape[2:]) < 2):
@@ -156,7 +178,7 @@ def _portrait(parts: Parts) -> dict[str, np.ndarray]:
     """What the model shows of itself; images as pictures, and none of them where the data are no images."""
     shape, drawn = parts.data.shape, {}
     for name, values in portrait(parts, _PORTRAYED).items():
-        if tuple(values.shape[-len(shape) :]) != shape:
+        if name.startswith("atoms/") or tuple(values.shape[-len(shape) :]) != shape:  # atoms are weights, as large as they are
             drawn[name] = values.cpu().numpy()
         elif is_image(shape):
             drawn[name] = _as_pictures(parts.data, parts.scaling, values)

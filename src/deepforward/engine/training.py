@@ -54,6 +54,8 @@ class Training:
             "order": stream(self.recipe.seed, "order"),
             "objective": stream(self.recipe.seed, "objective", parts.arithmetic.device.type),
         }
+        if parts.augmentation:
+            self.generators["augmentation"] = stream(self.recipe.seed, "augmentation", parts.arithmetic.device.type)
         self.order_start = self.generators["order"].get_state()
         self.stepper = Stepper(parts, self.generators["objective"])
         self.earlier: Readings | None = None  # what was read before the run was interrupted
@@ -153,6 +155,8 @@ class Training:
         steps = self.epochs * self.batches
         self.stepper.set_rate(rate(recipe.schedule or "constant", recipe.schedule_options, standing.peak, step, steps))
         batch = self.parts.batch(self.parts.train, indices)
+        if self.parts.augmentation:
+            batch = self.parts.augmentation(batch, self.generators["augmentation"])
         look = device.type == "cpu" or step % _DEVICE_STEPS == 0
         before = draws(self.generators, device) if look and self.probe is not None else None
 

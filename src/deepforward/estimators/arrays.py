@@ -31,6 +31,21 @@ def tensor_of(estimator: Any, X: Any, *, reset: bool) -> Tensor:
     return torch.from_numpy(np.require(array, np.float32, ["C", "W"]))
 
 
+def images_of(X: Any) -> Tensor:
+    """Images as a float32 tensor (examples, channels, height, width); one channel may be left out.
+
+    Raises:
+        ShapeError: Another number of axes.
+        ValueError: NaN, infinite, or no examples.
+    """
+    array = check_array(X, dtype=np.float32, allow_nd=True, input_name="X")
+    if array.ndim not in (3, 4):
+        got = f"an array of {array.ndim} axes"
+        raise ShapeError(f"X: got {got}; expected images (examples, height, width) or (examples, channels, height, width)")
+    images = torch.from_numpy(np.require(array, np.float32, ["C", "W"]))
+    return images if images.ndim == 4 else images[:, None]
+
+
 def hidden_of(X: Any, columns: int) -> Tensor:
     """Values of hidden units as a float32 tensor (examples, columns).
 

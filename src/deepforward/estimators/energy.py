@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-import tempfile
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from deepforward.data import Dataset, Split
-from deepforward.engine import Recipe, fit
+from deepforward.engine import Recipe
 from deepforward.engine.assembly import Parts, assemble
 from deepforward.engine.batches import draw_batches
 from deepforward.engine.device import choose_device, threads
@@ -27,6 +25,7 @@ from deepforward.engine.step import Stepper
 from deepforward.errors import Diverged, InvalidData, InvalidOption, LikelihoodWarning
 from deepforward.estimators.arrays import count_of, hidden_of, python_number, seed_of, tensor_of
 from deepforward.estimators.estimator import Estimator
+from deepforward.estimators.training import train
 from deepforward.metrics.likelihood import Annealed, best_log_partition
 
 #: Chains and temperatures of the estimate of log Z where it cannot be enumerated.
@@ -237,21 +236,15 @@ class EnergyEstimator(Estimator):
             probe_budget=0.0,
             seed=seed_of(self.random_state),
             **last,
-        ).complete(regression=True)
+        ).complete("regression")
 
     def _train(self, recipe: Recipe, inputs: Tensor) -> None:
-        """Run the engine in a folder that does not stay.
+        """Run the engine and keep what it trained.
 
         Raises:
             Diverged: Training led to numbers that are not finite.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                run = fit(recipe, Path(folder) / "run", quiet=not self.verbose, data=_dataset(inputs), throwaway=True)
-            except Diverged as error:  # its advice names the folder, which is about to go
-                raise Diverged(f"{str(error).partition(';')[0]}; lower the learning rate") from None
-            parts, history = run.parts(), run.history
-        self._keep(parts, history)
+        self._keep(*train(recipe, _dataset(inputs), verbose=self.verbose))
 
     def _begin(self, inputs: Tensor) -> None:
         """Make the model and, where training has stages, train each by one pass."""

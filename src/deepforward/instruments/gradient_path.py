@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from torch.autograd.graph import GradientEdge, Node
 
+from deepforward.layers.autograd_graph import from_root
+
 #: A tensor in the graph of a pass: the operation that made it, and which of its results it is.
 _Place = tuple[Node, int]
 
@@ -24,7 +26,7 @@ def crossings(root: GradientEdge, target: GradientEdge | None, places: Sequence[
     Returns:
         Positions in `places`, from the target to the root, without repetition.
     """
-    order = _from_root(root.node)
+    order = from_root(root.node)
     down: dict[_Place, int] = defaultdict(int, {(root.node, root.output_nr): 1})
     reached: dict[Node, int] = defaultdict(int, {root.node: 1})
     for node in order:
@@ -46,19 +48,3 @@ def crossings(root: GradientEdge, target: GradientEdge | None, places: Sequence[
             found.setdefault(place, position)
     height = {node: at for at, node in enumerate(order)}
     return sorted(found.values(), key=lambda position: -height[places[position].node])
-
-
-def _from_root(root: Node) -> list[Node]:
-    """All operations behind `root`, each before those that it got its arguments from."""
-    finished: list[Node] = []
-    seen: set[Node] = set()
-    pending: list[tuple[Node, bool]] = [(root, False)]
-    while pending:
-        node, left = pending.pop()
-        if left:
-            finished.append(node)
-        elif node not in seen:
-            seen.add(node)
-            pending.append((node, True))
-            pending += [(child, False) for child, _ in node.next_functions if child is not None and child not in seen]
-    return finished[::-1]

@@ -13,10 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deepforward.errors import InvalidModel, InvalidOption, NoEffect, UnknownName
+from deepforward.layers.hybridization import hybridize_dilation
 from deepforward.layers.initialization import critical_, he_
 from deepforward.layers.insertion import insert_batch_normalization, insert_skips, swap_activations
 from deepforward.layers.orthogonal import Orthogonal
 from deepforward.layers.recognition import AFFINE
+from deepforward.layers.widening import grow_dilation
 from deepforward.layers.wiring import trace
 
 
@@ -47,6 +49,14 @@ def _activation(module: nn.Module, example: Tensor, rng: torch.Generator, *, nam
     swap_activations(module, example, name)
 
 
+def _hybrid_dilation(module: nn.Module, example: Tensor, rng: torch.Generator) -> None:
+    hybridize_dilation(module, example)
+
+
+def _growing_dilation(module: nn.Module, example: Tensor, rng: torch.Generator) -> None:
+    grow_dilation(module, example)
+
+
 #: Name of an alteration -> function(module, example, rng, **options) that changes the module in place.
 ALTERATIONS: Mapping[str, Callable[..., None]] = {
     "critical-initialization": _critical_initialization,
@@ -54,6 +64,8 @@ ALTERATIONS: Mapping[str, Callable[..., None]] = {
     "batch-normalization": _batch_normalization,
     "residual": _residual,
     "activation": _activation,
+    "hybrid-dilation": _hybrid_dilation,
+    "growing-dilation": _growing_dilation,
 }
 
 
@@ -66,7 +78,8 @@ def alter(
         module: Any module that takes one tensor; left as it is.
         example_inputs: A batch that it accepts, two examples or more.
         alterations: Changes in order, each `name` or `name?key=value&...`: `critical-initialization[?orthogonal=true|delta]`,
-            `he-initialization`, `batch-normalization`, `residual[?scale=0.2]`, `activation?name=gelu`.
+            `he-initialization`, `batch-normalization`, `residual[?scale=0.2]`, `activation?name=gelu`,
+            `hybrid-dilation`, `growing-dilation`.
         rng: Source of all draws.
 
     Returns:

@@ -68,7 +68,7 @@ class Wiring:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Evaluation mode while open; each submodule gets its own mode back."""
     modes = [(child, child.training) for child in module.modules()]
     module.eval()
@@ -104,7 +104,7 @@ def record(module: nn.Module, example_inputs: Float[Tensor, "batch *shape"]) -> 
     """
     try:
         devices = [example_inputs.device] if example_inputs.is_cuda else []
-        with torch.random.fork_rng(devices), _evaluating(module), torch.no_grad(), recording(module) as recorder:
+        with torch.random.fork_rng(devices), evaluating(module), torch.no_grad(), recording(module) as recorder:
             inputs = example_inputs.clone()
             recorder.start(inputs)
             outputs = module(inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -47,6 +48,53 @@ class LeNet5(nn.Sequential):
     def forward(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch outputs"]:
         """Logits."""
         expect_inputs("conv1.conv", inputs, self.input_shape)
+        for layer in self:
+            inputs = layer(inputs)
+        return inputs
+
+
+class ConvNet(nn.Sequential):
+    """Pairs of 3x3 convolutions, the first of each pair followed by pooling, then a linear layer: for speed and accuracy.
+
+    Pooling comes before batch normalisation and ReLU, which leaves these a quarter of the work. The last maps are pooled over
+    the whole image.
+
+    Args:
+        input_shape: (channels, height, width), at least 2 to the power of the number of widths.
+        num_outputs: Number of outputs.
+        widths: Maps of each pair; each halves the size.
+
+    Raises:
+        ShapeError: The examples are no images of that size, or inputs of another shape come later.
+
+    Source:
+        Simonyan and Zisserman 2015, Very deep convolutional networks for large-scale image recognition (pairs of 3x3);
+        Jordan 2024, 94% on CIFAR-10 in 3.29 seconds on a single GPU (the order of pooling and normalisation).
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], num_outputs: int, *, widths: Sequence[int] = (32, 64, 128)) -> None:
+        in_channels, _, _ = expect_image("convnet", input_shape, smallest=2 ** len(widths))
+        blocks = OrderedDict[str, nn.Module]()
+        for number, width in enumerate(widths, start=1):
+            blocks[f"block{number}"] = nn.Sequential(
+                OrderedDict(
+                    conv1=nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
+                    pool=nn.MaxPool2d(2),
+                    norm1=nn.BatchNorm2d(width),
+                    activation1=nn.ReLU(),
+                    conv2=nn.Conv2d(width, width, 3, padding=1, bias=False),
+                    norm2=nn.BatchNorm2d(width),
+                    activation2=nn.ReLU(),
+                )
+            )
+            in_channels = width
+        blocks |= {"pool": nn.AdaptiveMaxPool2d(1), "flatten": nn.Flatten(), "output": nn.Linear(in_channels, num_outputs)}
+        super().__init__(blocks)
+        self.input_shape = tuple(input_shape)
+
+    def forward(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch outputs"]:
+        """Logits."""
+        expect_inputs("block1.conv1", inputs, self.input_shape)
         for layer in self:
             inputs = layer(inputs)
         return inputs

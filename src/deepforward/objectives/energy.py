@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deepforward.data.dataset import Batch
+from deepforward.data.dataset import Batch, Dataset
 from deepforward.errors import InvalidModel, InvalidOption
 from deepforward.metrics.likelihood import pseudo_log_likelihood
 from deepforward.objectives import energy_portrait
@@ -92,7 +92,7 @@ class ContrastiveDivergence(Objective):
         self.layers = 0
         self.register_buffer("reference", torch.zeros(0))
 
-    def num_outputs(self, num_classes: int, input_shape: tuple[int, ...]) -> int | None:
+    def output_shape(self, data: Dataset) -> tuple[int, ...] | None:
         """The model's own number of features."""
         return None
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deepforward.data.dataset import Batch
+from deepforward.data.dataset import Batch, Dataset
 from deepforward.errors import InvalidModel, TooLarge
 from deepforward.objectives.energy_likelihood import mean_log_unnormalised
 from deepforward.objectives.objective import Objective, Signal
@@ -31,7 +31,7 @@ class ExactLikelihood(Objective):
         super().__init__()
         self.binarize = binarize
 
-    def num_outputs(self, num_classes: int, input_shape: tuple[int, ...]) -> int | None:
+    def output_shape(self, data: Dataset) -> tuple[int, ...] | None:
         """The model's own number of features."""
         return None
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from deepforward.data.dataset import Batch
+from deepforward.data.dataset import Batch, Dataset
 from deepforward.errors import InvalidModel, InvalidOption
 from deepforward.objectives.energy import ContrastiveDivergence
 from deepforward.objectives.energy_likelihood import log_likelihoods
@@ -43,7 +43,7 @@ class LayerwiseContrastiveDivergence(Objective):
         self.layer = layer
         self.inner = ContrastiveDivergence(**options)
 
-    def num_outputs(self, num_classes: int, input_shape: tuple[int, ...]) -> int | None:
+    def output_shape(self, data: Dataset) -> tuple[int, ...] | None:
         """Those of the model, whatever they are for."""
         return None
 

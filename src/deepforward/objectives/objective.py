@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from deepforward.data.dataset import Batch
+from deepforward.data.dataset import Batch, Dataset
 from deepforward.errors import InvalidOption
 
 
@@ -49,12 +49,16 @@ class Objective(nn.Module):
         raise TypeError(f"{type(self).__name__} must define signals(model, batch, rng)")
 
     def score(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Mapping[str, Tensor]:
-        """Sums over the examples of `batch`, by metric name, for evaluation; the engine divides by the number of examples."""
+        """Sums over the examples of `batch`, by name, for evaluation; `summarise` makes metrics of those of a whole split."""
         raise TypeError(f"{type(self).__name__} must define score(model, batch, rng)")
 
-    def num_outputs(self, num_classes: int, input_shape: tuple[int, ...]) -> int | None:
-        """How many outputs the model must have, given the data; None where that is the model's own affair."""
-        return num_classes
+    def summarise(self, sums: Mapping[str, Tensor], examples: int) -> Mapping[str, float]:
+        """Metrics by name from the sums of `score` over so many examples: their means, unless it is defined otherwise."""
+        return {name: float(value) / examples for name, value in sums.items()}
+
+    def output_shape(self, data: Dataset) -> tuple[int, ...] | None:
+        """What the model must give for an example of `data`; None where that is the model's own affair."""
+        return (len(data.classes),)
 
     def prepare(self, model: nn.Module, inputs: Tensor, rng: torch.Generator) -> None:
         """Called once when a run is put together: set what depends on the data, buffers included.

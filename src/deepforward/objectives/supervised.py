@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepforward.data.dataset import Batch
+from deepforward.data.dataset import Batch, Dataset
 from deepforward.errors import ShapeError
 from deepforward.objectives.objective import Objective, Signal
 
@@ -73,13 +73,15 @@ class SquaredErrorOneHot(Objective):
 
 
 class SquaredError(Objective):
-    """Mean over the batch of (model(x) - t)^2 for a single real target: regression."""
+    """Mean over the batch, and over the pixels of an image, of (model(x) - t)^2: regression to one value or to an image."""
 
-    def errors(self, outputs: Float[Tensor, "batch 1"], targets: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    def errors(self, outputs: Float[Tensor, "batch ..."], targets: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
         """Squared error of each example."""
-        if outputs.shape != (len(targets), 1):
-            raise ShapeError(f"model gives outputs of shape {tuple(outputs.shape)}; regression expects ({len(targets)}, 1)")
-        return (outputs[:, 0] - targets.to(outputs.dtype)).square()
+        wanted = targets[:, None] if targets.ndim == 1 else targets
+        if outputs.shape != wanted.shape:
+            got, expected = tuple(outputs.shape), tuple(wanted.shape)
+            raise ShapeError(f"model gives outputs of shape {got}; regression expects {expected}")
+        return (outputs - wanted.to(outputs.dtype)).square().flatten(1).mean(1)
 
     def signals(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Iterator[Signal]:
         """One signal for the whole model."""
@@ -89,9 +91,9 @@ class SquaredError(Objective):
         """Summed squared error."""
         return {"loss": self.errors(model(batch.inputs).float(), batch.targets).sum()}
 
-    def num_outputs(self, num_classes: int, input_shape: tuple[int, ...]) -> int:
-        """One output."""
-        return 1
+    def output_shape(self, data: Dataset) -> tuple[int, ...]:
+        """One value, or an image as the targets are."""
+        return tuple(data.train.targets.shape[1:]) or (1,)
 
 
 def hits(outputs: Float[Tensor, "batch classes"], targets: Int[Tensor, " batch"]) -> Float[Tensor, ""]:

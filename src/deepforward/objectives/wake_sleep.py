@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from deepforward.data.dataset import Batch
+from deepforward.data.dataset import Batch, Dataset
 from deepforward.errors import InvalidModel
 from deepforward.objectives import energy_portrait
 from deepforward.objectives.energy import idle_shares
@@ -57,7 +57,7 @@ class UpDown(Objective):
         self.ais_chains, self.ais_temperatures = ais_chains, ais_temperatures
         self.register_buffer("reference", torch.zeros(0))
 
-    def num_outputs(self, num_classes: int, input_shape: tuple[int, ...]) -> int | None:
+    def output_shape(self, data: Dataset) -> tuple[int, ...] | None:
         """The model's own number of features."""
         return None
 

@@ -4,7 +4,7 @@ from deepforward.report.blocks import Advice, Block, Chart, Code, Facts, Heading
 from deepforward.report.live import shell
 from deepforward.report.page import Page, render, write
 from deepforward.report.run_page import run_page
-from deepforward.report.run_record import RunRecord
+from deepforward.report.run_record import MaskRecord, RunRecord
 
 __all__ = [
     "Advice",
@@ -14,6 +14,7 @@ __all__ = [
     "Facts",
     "Heading",
     "Images",
+    "MaskRecord",
     "Page",
     "RunRecord",
     "Table",

@@ -13,6 +13,23 @@ from deepforward.report.readings_section import LayerReadings
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaskRecord:
+    """What a model makes of the pixels of test images.
+
+    Attributes:
+        images: Some test images (images, channels, height, width), uint8.
+        true: Class of each of their pixels (images, height, width), uint8; 255 where there is none.
+        predicted: The class given.
+        confusion: (true class, predicted class) counts of the pixels of the whole test split.
+    """
+
+    images: np.ndarray
+    true: np.ndarray
+    predicted: np.ndarray
+    confusion: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """A run as plain values; what a run did not leave is left empty, and its part of the page is left out.
 
@@ -36,11 +53,13 @@ class RunRecord:
         classes: Class names by index.
         mistakes: Worst mistakes as images (images, channels, height, width), the worst first.
         mistake_captions: One for each of them, such as `7 taken for 1 (98%)`.
+        masks: Where the class of each pixel is asked for, what the model makes of them.
         filters: Filters of the first layer as images.
         first_images: First examples of the training split as images.
         first_captions: One for each of them, such as the class.
         data: Facts of the data set.
-        portrait: What a model of the data shows of itself, by the names that `energy_section` draws; images are uint8.
+        portrait: What a model of the data shows of itself, by the names that `energy_section` and `filters_section` draw;
+            images of the data's shape are uint8.
         snapshots: Epoch -> name -> images (images, channels, height, width) that it showed then, uint8.
         stages: `name`, `changes`, `status`, `epochs`, `metrics` of each training of the same network that came first.
     """
@@ -61,6 +80,7 @@ class RunRecord:
     classes: Sequence[str] = ()
     mistakes: np.ndarray | None = None
     mistake_captions: Sequence[str] = ()
+    masks: MaskRecord | None = None
     filters: np.ndarray | None = None
     first_images: np.ndarray | None = None
     first_captions: Sequence[str] = ()

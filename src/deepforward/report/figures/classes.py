@@ -13,8 +13,8 @@ from deepforward.report.figures.specification import specification
 MAX_CLASSES = 40
 
 
-def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str = "") -> Chart:
-    """Counts by true and predicted class, shaded by the share of the true class.
+def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str = "", unit: str = "examples") -> Chart:
+    """Counts by true and predicted class, shaded by the share of the true class; counts of five digits are written as shares.
 
     Of more than `MAX_CLASSES` classes those with the most errors are shown, and the caption says so.
 
@@ -22,6 +22,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str = 
         counts: (true class, predicted class), non-negative integers.
         classes: Names by index; `0`, `1`, ... where there are none.
         caption: What to see in it.
+        unit: What is counted.
 
     Raises:
         ShapeError: `counts` is not square, or there is not one name for each class.
@@ -56,7 +57,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str = 
     tooltip = [
         {"field": "t", "title": "true"},
         {"field": "p", "title": "predicted"},
-        {"field": "n", "title": "examples"},
+        {"field": "n", "title": unit},
         {"field": "share", "title": "of the true class", "format": ".1%"},
     ]
     cells = {
@@ -72,17 +73,18 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str = 
         },
     }
     layer = [cells]
+    written = {"field": "share", "type": "quantitative", "format": ".0%"} if counts.max(initial=0) > 9999 else {"field": "n"}
     if len(shown) <= 12:
         layer += [
             {
                 "transform": [{"filter": test}],
                 "mark": {"type": "text", "fontSize": 11, "style": style},
-                "encoding": {"text": {"field": "n"}},
+                "encoding": {"text": written},
             }
             for test, style in (("datum.n > 0 && datum.share <= 0.5", "ink"), ("datum.n > 0 && datum.share > 0.5", "on-ink"))
         ]
     spec = specification(rows, int(np.clip(30 * len(shown), 120, 480)), encoding=position, layer=layer)
     accuracy = counts.diagonal().sum() / max(counts.sum(), 1)
     note = f"The {MAX_CLASSES} of {number} classes with the most errors." if number > MAX_CLASSES else ""
-    alt = f"Confusion matrix of {number} classes; {accuracy:.1%} of {counts.sum()} examples are on the diagonal"
+    alt = f"Confusion matrix of {number} classes; {accuracy:.1%} of {counts.sum()} {unit} are on the diagonal"
     return Chart(spec, alt=alt, caption=f"{caption} {note}".strip(), half=number <= 12)
