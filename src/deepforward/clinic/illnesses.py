@@ -178,6 +178,35 @@ ILLNESSES: Mapping[str, Illness] = {
         cure="slower-learning",
         placebo="fewer-hidden-units",
     ),
+    "dead-filters": Illness(
+        _digits(
+            STACK,
+            learning_rate=0.1,
+            batch_size=64,
+            kind="convolutional",
+            depth=2,
+            width=8,
+            dead=2,
+            dead_share=0.875,
+            weight_variance=2.0,
+        ),
+        "a convolutional layer seven of whose eight filters have a bias that never lets them answer",
+        cure="batch-normalization",
+        placebo="weight-decay",
+    ),
+    "small-receptive-field": Illness(
+        Recipe(
+            model=STACK,
+            model_options={"kind": "convolutional", "depth": 3, "width": 12, "cells": 1, "weight_variance": 2.0},
+            data="bar-pairs?n=500",
+            epochs=8,
+            batch_size=25,
+            learning_rate=0.1,
+        ),
+        "three layers that see 7 pixels at once before all is averaged, and pairs of bars 7 or 11 apart",
+        cure="growing-dilation",
+        placebo="batch-normalization",
+    ),
 }
 
 #: Name -> recipe on which every rule must be silent.
