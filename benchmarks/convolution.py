@@ -3,9 +3,9 @@
 One image of 512x512, zero borders, "same", one thread. Direct is what every library has: torch's conv2d of one channel (patches
 copied side by side, and a product of matrices), scipy.signal.convolve2d and scipy.ndimage.convolve. Our own direct way, a pass
 for each entry of the kernel, is a peer as well: against it the rows and columns gain what the multiplications say. Ours by
-rows and columns is timed with the decomposition of the kernel, each call. scipy.ndimage.convolve1d is twice, along each axis.
-`automatic` is held against the best of our three ways. CPU time, since others may use the machine. Last come the constants of
-`layers/convolution_cost.py`, to be written there for another machine.
+rows and columns is timed with the decomposition of the kernel, each call; scipy.ndimage.convolve1d, along both axes, is given
+the line. What is chosen is held against the best of our ways, and 2048x2048 pixels in blocks against the whole at once. CPU
+time, since others may use the machine. Last come the constants of `layers/convolution_cost.py`, to be written there.
 Usage: python benchmarks/convolution.py [--quick] [--json FILE]
 """
 
@@ -24,6 +24,7 @@ from comparison import Row, arguments, compare, in_turn, publish, stated
 from torch import Tensor
 from torch.nn import functional as F
 
+from deepforward.layers import convolution
 from deepforward.layers.convolution import choose_method, convolve
 from deepforward.layers.convolution_cost import convolution_costs
 from deepforward.layers.separable import separate
@@ -101,8 +102,8 @@ def by_size(dtype: torch.dtype, radii: tuple[int, ...], rounds: int) -> Iterator
         yield compare(f"{name}, rows and columns", taken["separable"], taken["direct"], "our direct", "ms")
         yield compare(f"{name}, FFT", taken["fft"], taken["direct"], "our direct", "ms")
         for other in others:
-            own = {"scipy.ndimage.convolve1d": "separable", "scipy.signal.fftconvolve": "fft"}.get(other, "separable")
-            yield compare(f"{name}, {own}", taken[own], taken[other], other, "ms")
+            own, title = ("fft", "FFT") if other == "scipy.signal.fftconvolve" else ("separable", "rows and columns")
+            yield compare(f"{name}, {title}", taken[own], taken[other], other, "ms")
         best = min(WAYS, key=lambda way: median(taken[way]))
         yield compare(f"{name}, {choose_method(image, kernel)} chosen", taken["auto"], taken[best], f"our {best}, best", "ms")
         yield full_rank(image, radius, name, rounds)
@@ -116,6 +117,23 @@ def full_rank(image: Tensor, radius: int, name: str, rounds: int) -> Row:
     best = min(("direct", "fft"), key=lambda way: median(taken[way]))
     title = f"{name} of full rank, {choose_method(image, kernel)} chosen"
     return compare(title, taken["auto"], taken[best], f"our {best}, best", "ms")
+
+
+def by_blocks(dtype: torch.dtype, rounds: int) -> Row:
+    """Large images in blocks that stay in the cache, against the whole at once."""
+    image, (_, kernel) = torch.rand(2048, 2048, dtype=dtype), gaussian(8, dtype)
+    usual = convolution.BLOCK_BYTES
+
+    def measure(block: int) -> float:
+        convolution.BLOCK_BYTES = block
+        try:
+            return 1e3 * seconds(lambda: convolve(image, kernel, method="separable"))
+        finally:
+            convolution.BLOCK_BYTES = usual
+
+    taken = in_turn({"blocks": lambda: measure(usual), "whole": lambda: measure(2**40)}, rounds)
+    kind = str(dtype).removeprefix("torch.")
+    return compare(f"17x17 {kind}, 2048x2048 in blocks", taken["blocks"], taken["whole"], "the whole at once", "ms")
 
 
 def constants(dtype: torch.dtype, rounds: int) -> Iterator[Row]:
@@ -158,6 +176,7 @@ def main() -> None:
     radii, rounds = ((1, 8), 3) if options.quick else (RADII, 9)
     kinds = (torch.float32, torch.float64)
     rows = [row for dtype in kinds for row in by_size(dtype, radii, rounds)]
+    rows += [by_blocks(dtype, rounds) for dtype in kinds]
     rows += [row for dtype in kinds for row in constants(dtype, rounds)]
     publish("Convolution of 512x512 pixels", rows, options.json)
 

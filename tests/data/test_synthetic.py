@@ -63,3 +63,25 @@ def test_flips_occur_with_their_probability():
     clean, _ = whole(load("bars-and-stripes?n=4000&size=6"))
     # 144000 flips of probability 0.1: 4 standard errors are 4 * sqrt(0.09 / 144000).
     assert float((inputs != clean).float().mean()) == pytest.approx(0.1, abs=0.0032)
+
+
+def test_pairs_of_bars_are_two_equal_bars_7_or_11_columns_apart():
+    inputs, labels = whole(load("bar-pairs?noise=0&n=200"))
+    for image, label in zip(inputs[:, 0], labels, strict=True):
+        columns, rows = image.sum(0).nonzero().flatten(), image.sum(1).nonzero().flatten()
+        assert int(columns[1] - columns[0]) == (7, 11)[int(label)]
+        assert len(columns) == 2
+        assert torch.equal(image[:, columns[0]], image[:, columns[1]])
+        assert 4 <= len(rows) == rows[-1] - rows[0] + 1 <= 7
+        assert min(int(columns[0]), int(rows[0]), 19 - int(columns[1]), 19 - int(rows[-1])) >= 3
+
+
+def test_windows_narrower_than_a_pair_see_as_many_bars_in_both_classes():
+    """Counted over all places at which all of the bars is seen: as many windows of 7 columns hold one bar, and none two."""
+    inputs, labels = whole(load("bar-pairs?noise=0&n=400"))
+    bars = (inputs[:, 0].amax(1) > 0).float()
+    in_window = torch.nn.functional.pad(bars, (6, 6)).unfold(1, 7, 1).sum(2)
+    counts = [torch.stack([(in_window[labels == label] == k).sum(1) for k in range(3)], 1) for label in (0, 1)]
+    assert all(torch.equal(rows, rows[:1].expand_as(rows)) for rows in counts)
+    assert torch.equal(counts[0][0], counts[1][0])
+    assert int(counts[0][0, 2]) == 0

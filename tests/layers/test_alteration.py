@@ -77,6 +77,7 @@ APPLICABLE = [
     *((name, "he-initialization") for name in ZOO),
     *((name, "residual") for name in ("sequential", "nested", "functional", "plain20", "perceptron")),
     *((name, "activation?name=gelu") for name in ("sequential", "nested", "lenet5", "plain20", "perceptron")),
+    *((name, "growing-dilation") for name in ("plain20",)),
 ]
 
 

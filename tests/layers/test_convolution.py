@@ -108,6 +108,13 @@ def test_a_kernel_that_learns_is_not_decomposed():
     assert choose_method(image, kernel.requires_grad_()) == "fft"
 
 
+def test_the_rank_of_a_kernel_is_that_of_its_own_precision():
+    image, kernel = random(512, 512), torch.outer(random(17), random(17, seed=1))
+    assert separate(kernel.float().double()).rank > 1
+    assert choose_method(image, kernel.float()) == choose_method(image, kernel) == "separable"
+    assert torch.allclose(convolve(image, kernel.float()), convolve(image, kernel), atol=1e-4)  # 289 entries of float32
+
+
 def test_the_choice_is_the_cheapest():
     image = random(512, 512, dtype=torch.float32)
     ones = torch.ones(65, 65)

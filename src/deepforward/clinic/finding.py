@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deepforward.instruments import Smoothness
+from deepforward.instruments.field_of_view import View
 from deepforward.instruments.normalization_check import InputScale
 from deepforward.instruments.phase import PhaseReading
 from deepforward.instruments.rank_collapse import Representations
@@ -37,6 +38,7 @@ class Evidence:
         representations: How alike the network makes different examples, layer by layer; likewise.
         smoothness: How fast its gradient turns along a short walk; likewise.
         dilations: What its stages of dilated convolutions touch; likewise.
+        view: What its last maps see at once, and how large the objects are; likewise.
     """
 
     readings: Readings | None = None
@@ -53,6 +55,7 @@ class Evidence:
     representations: Representations | None = None
     smoothness: Smoothness | None = None
     dilations: tuple[DilatedStage, ...] | None = None
+    view: View | None = None
 
     @property
     def loss(self) -> float | None:

@@ -16,6 +16,7 @@ from deepforward.engine.randomness import isolated, stream
 from deepforward.errors import DeepforwardError
 from deepforward.instruments import Examination, LocalSmoothness
 from deepforward.instruments.dilation_coverage import DilationCoverage
+from deepforward.instruments.field_of_view import FieldOfView
 from deepforward.instruments.normalization_check import NormalizationCheck
 from deepforward.instruments.phase import Phase
 from deepforward.instruments.rank_collapse import RankCollapse
@@ -36,8 +37,8 @@ def seen_at_first(run: Run) -> dict[str, Any]:
         run: A run whose objective descends a loss.
 
     Returns:
-        `inputs`, `phase`, `representations`, `dilations` and, for a plain gradient method, `smoothness`; each None where it
-        cannot be measured. Empty for a network that does not begin untrained.
+        `inputs`, `phase`, `representations`, `dilations`, `view` and, for a plain gradient method, `smoothness`; each None
+        where it cannot be measured. Empty for a network that does not begin untrained.
     """
     recipe = run.recipe
     if recipe.pretraining:
@@ -75,6 +76,7 @@ def looked_at(
         "representations": _measured(RankCollapse(), model, batches[:1], loss),
         "dilations": _measured(DilationCoverage(), model, batches[:1], loss),
         "smoothness": _measured(LocalSmoothness(steps, beyond=()), model, batches, loss) if steps else None,
+        "view": _measured(FieldOfView(), model, batches[:1], loss),
     }
 
 

@@ -34,13 +34,15 @@ def stack(
     normalized: bool = False,
     residual: bool = False,
     dead: int = 0,
+    dead_share: float = 1.0,
+    cells: int = 2,
 ) -> nn.Module:
     """Equal hidden layers, one behind the other, and an affine output.
 
     Args:
         input_shape: Shape of one example.
         num_outputs: Number of outputs.
-        kind: `dense`, or `convolutional` (3 x 3, maps of the size of the image, averaged to 2 x 2 at the end).
+        kind: `dense`, or `convolutional` (3 x 3, maps of the size of the image, averaged to `cells` x `cells` at the end).
         depth: Number of hidden layers.
         width: Units or maps of each.
         activation: `relu`, `gelu`, `selu`, `tanh` or `sigmoid`.
@@ -49,6 +51,8 @@ def stack(
         normalized: Batch normalisation before each activation.
         residual: A skip past each hidden layer but the first, its branch scaled by 1/sqrt(depth).
         dead: Number of the hidden layer, from 1, whose bias never lets a unit fire; 0 is none.
+        dead_share: Share of that layer's units, in (0, 1].
+        cells: Side of what convolutional maps are averaged to; 1 is one number a map.
     """
     dense = kind == "dense"
     sizes = [math.prod(input_shape) if dense else input_shape[0], *[width] * depth]
@@ -57,12 +61,12 @@ def stack(
         affine = nn.Linear(inputs, outputs) if dense else nn.Conv2d(inputs, outputs, 3, padding=1)
         _draw(affine, weight_variance, bias_variance)
         if number == dead and affine.bias is not None:
-            nn.init.constant_(affine.bias, -10.0)
+            nn.init.constant_(affine.bias[: round(dead_share * outputs)], -10.0)
         norm = [nn.BatchNorm1d(outputs) if dense else nn.BatchNorm2d(outputs)] if normalized else []
         layer = nn.Sequential(affine, *norm, _ACTIVATIONS[activation]())
         layers.append(_Scaled(layer, depth**-0.5) if residual and number > 1 else layer)
-    end = [] if dense else [nn.AdaptiveAvgPool2d(2), nn.Flatten()]
-    return nn.Sequential(*layers, *end, nn.Linear(sizes[-1] * (1 if dense else 4), num_outputs))
+    end = [] if dense else [nn.AdaptiveAvgPool2d(cells), nn.Flatten()]
+    return nn.Sequential(*layers, *end, nn.Linear(sizes[-1] * (1 if dense else cells**2), num_outputs))
 
 
 def _draw(affine: nn.Linear | nn.Conv2d, weight_variance: float | None, bias_variance: float) -> None:
@@ -72,7 +76,9 @@ def _draw(affine: nn.Linear | nn.Conv2d, weight_variance: float | None, bias_var
         nn.init.normal_(affine.bias, std=math.sqrt(bias_variance))
 
 
-def dilated(input_shape: tuple[int, ...], num_outputs: int, *, rates: tuple[int, ...] = (1, 2, 3), width: int = 8) -> nn.Module:
+def dilated(
+    input_shape: tuple[int, ...], num_outputs: int, *, rates: tuple[int, ...] = (1, 2, 3), width: int = 12
+) -> nn.Module:
     """A class for each pixel, from dilated convolutions of 3 x 3 taps and nothing else that mixes pixels.
 
     Args:
@@ -81,7 +87,7 @@ def dilated(input_shape: tuple[int, ...], num_outputs: int, *, rates: tuple[int,
         rates: Dilation of each convolution.
         width: Maps of each.
     """
-    layers: list[nn.Module] = [nn.Conv2d(input_shape[0], width, 1), nn.BatchNorm2d(width), nn.ReLU()]
-    for rate in rates:
-        layers += [nn.Conv2d(width, width, 3, padding=rate, dilation=rate, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    layers: list[nn.Module] = []
+    for inputs, rate in zip([input_shape[0], *[width] * len(rates)], rates, strict=False):
+        layers += [nn.Conv2d(inputs, width, 3, padding=rate, dilation=rate, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     return nn.Sequential(*layers, nn.Conv2d(width, num_outputs, 1))

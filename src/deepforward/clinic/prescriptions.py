@@ -25,6 +25,7 @@ _ALTERATIONS = {
     "residual-connections": "residual",
     "activation-swap": "activation",
     "hybrid-dilation": "hybrid-dilation",
+    "growing-dilation": "growing-dilation",
 }
 
 #: Module kinds whose flat ends stop the gradient.
@@ -112,6 +113,14 @@ def hybrid_dilation(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe
     Source: Wang, Chen, Yuan, Liu, Huang, Hou, Cottrell 2018.
     """
     return _altered(recipe, "hybrid-dilation")
+
+
+def growing_dilation(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:
+    """Spread the kernels of the convolutions by 1, 2, 4, ... from layer to layer: the field grows without a weight more.
+
+    Source: Yu and Koltun 2016.
+    """
+    return _altered(recipe, "growing-dilation")
 
 
 def gradient_clipping(recipe: Recipe, evidence: Evidence, data: Dataset) -> Recipe:

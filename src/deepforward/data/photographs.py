@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def photograph(name: str) -> UInt8[Tensor, "channel height width"]:
     """
     if name not in PHOTOGRAPHS:
         raise UnknownName("photograph", name, PHOTOGRAPHS)
-    pixels = np.asarray(getattr(_skimage_data(), name)())
+    pixels = np.asarray(getattr(skimage("data"), name)())
     return torch.from_numpy(pixels[None].copy() if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
 
 
@@ -61,7 +62,7 @@ def faces() -> tuple[UInt8[Tensor, "examples 1 25 25"], Int64[Tensor, " examples
 
     Source: Huang, Ramesh, Berg, Learned-Miller 2007, Labeled faces in the wild; the subset is scikit-image's `lfw_subset`.
     """
-    patches = torch.from_numpy(_skimage_data().lfw_subset())
+    patches = torch.from_numpy(skimage("data").lfw_subset())
     labels = (torch.arange(len(patches)) < len(patches) // 2).long()
     return (255 * patches[:, None]).round().to(torch.uint8), labels
 
@@ -81,9 +82,13 @@ def labelled_faces(*, test: Share = 0.3, seed: Seed = 0) -> Splits:
     return Splits(whole.select(rest), whole.select(held), ("no face", "face"))
 
 
-def _skimage_data() -> Any:
+def skimage(module: str) -> Any:
+    """A module of scikit-image.
+
+    Raises:
+        MissingExtra: scikit-image is not installed.
+    """
     try:
-        from skimage import data  # noqa: PLC0415  (an extra)
+        return importlib.import_module(f"skimage.{module}")
     except ImportError:
         raise MissingExtra("got no scikit-image, which brings the photographs; run pip install 'deepforward[images]'") from None
-    return data

@@ -1,4 +1,4 @@
-"""Generated sources: two patterns in the plane, parity of bits, bars and stripes."""
+"""Generated sources: two patterns in the plane, parity of bits, bars and stripes, pairs of bars."""
 
 from __future__ import annotations
 
@@ -112,6 +112,44 @@ def bars_and_stripes(
         images, labels = images[drawn], labels[drawn]
     flips = torch.rand(images.shape, generator=rng) < noise
     return _part(images ^ flips, labels, ("bars", "stripes"), test, rng)
+
+
+#: Columns from the first bar of a pair to the second, by class, and pixels between a pair and the border.
+_DISTANCES, _MARGIN = (7, 11), 3
+
+
+def bar_pairs(
+    *,
+    size: Annotated[int, Range(18, 64)] = 20,
+    n: Annotated[int, Range(8, 10**6)] = 1000,
+    noise: Noise = 0.1,
+    test: Share = 0.25,
+    seed: Seed = 0,
+) -> Splits:
+    """Images (1, size, size) of two equal upright bars, the class saying whether they are 7 or 11 columns apart.
+
+    Whoever sees fewer than 8 columns at once sees one bar or none, and as many of either in both classes.
+
+    Args:
+        size: Height and width in pixels.
+        n: Number of examples in both splits together.
+        noise: Standard deviation of the Gaussian noise; bars are 1 on 0.
+        test: Share of each class in the test split.
+        seed: Fixes places, lengths, noise and split.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 2
+    distance = torch.tensor(_DISTANCES)[labels]
+    length = torch.randint(4, 8, (n,), generator=rng)
+    left, top = (
+        _MARGIN + (torch.rand(n, generator=rng) * (size - 2 * _MARGIN - extent)).long() for extent in (distance, length)
+    )
+    at = torch.arange(size)
+    rows = (at >= top[:, None]) & (at < (top + length)[:, None])
+    columns = (at == left[:, None]) | (at == (left + distance)[:, None])
+    images = (rows[:, :, None] & columns[:, None, :]).float()[:, None]
+    images += noise * torch.randn(images.shape, generator=rng)
+    return _part(images, labels, ("near", "far"), test, rng)
 
 
 def _binary(bits: int) -> Tensor:

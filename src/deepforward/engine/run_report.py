@@ -18,6 +18,7 @@ from deepforward.engine.command import command_of
 from deepforward.engine.evaluation import chunks, evaluate_examples, looking, portrait
 from deepforward.engine.pixels import is_image, pixels
 from deepforward.engine.run import Run, load_module
+from deepforward.layers.neocognitron import SLayer
 from deepforward.metrics.segmentation import confusion_of
 from deepforward.models.energy.convolutional_rbm import ConvolutionalRBM
 from deepforward.models.energy.energy_model import EnergyModel
@@ -110,7 +111,7 @@ def _pictures_of_data(data: Dataset) -> dict[str, Any]:
 def _pictures_of_model(run: Run) -> dict[str, Any]:
     """Filters of the first layer, what the model shows of itself and, for a classifier, confusion matrix and worst mistakes."""
     parts, data = run.parts(), run.data
-    drawn: dict[str, Any] = {"filters": _first_filters(parts.model, data.shape), "portrait": _portrait(parts)}
+    drawn: dict[str, Any] = {"filters": first_filters(parts.model, data.shape), "portrait": _portrait(parts)}
     drawn["snapshots"] = _snapshots(run, parts.scaling)
     if parts.objective.metric == "mean_iou" and is_image(data.shape):
         drawn["masks"] = _masks(parts)
@@ -144,7 +145,7 @@ def _masks(parts: Parts) -> MaskRecord:
     return MaskRecord(images=images, true=true, predicted=shown.targets.numpy(), confusion=confusion.numpy())
 
 
-def _first_filters(model: nn.Module, shape: tuple[int, ...]) -> np.ndarray | None:
+def first_filters(model: nn.Module, shape: tuple[int, ...]) -> np.ndarray | None:
     """Weights of the first layer as images, where the data are images; those of a machine by falling norm."""
     weight, is_machine = _first_weight(model) if is_image(shape) else (None, False)
     if weight is None or (weight.shape[1] != math.prod(shape) if weight.ndim == 2 else min(weight.shape[2:]) < 2):
@@ -161,6 +162,8 @@ def _first_weight(model: nn.Module) -> tuple[Tensor | None, bool]:
     for module in model.modules():
         if isinstance(module, ConvolutionalRBM):
             return module.weight, True
+        if isinstance(module, SLayer):
+            return module.a, False
         connections = module.connections if isinstance(module, EnergyModel) else ()
         # A machine of several layers inside a model is not what the model computes with (see `DeepBoltzmannClassifier`).
         if len(connections) == 1 or (connections and module is model):
@@ -175,7 +178,7 @@ def _portrait(parts: Parts) -> dict[str, np.ndarray]:
     """What the model shows of itself; images as pictures, and none of them where the data are no images."""
     shape, drawn = parts.data.shape, {}
     for name, values in portrait(parts, _PORTRAYED).items():
-        if tuple(values.shape[-len(shape) :]) != shape:
+        if name.startswith("atoms/") or tuple(values.shape[-len(shape) :]) != shape:  # atoms are weights, as large as they are
             drawn[name] = values.cpu().numpy()
         elif is_image(shape):
             drawn[name] = _as_pictures(parts.data, parts.scaling, values)

@@ -3,6 +3,7 @@
 from deepforward.instruments.batch_norm_effect import BatchNormEffect, NormalizationEffect
 from deepforward.instruments.covariate_shift import CovariateShift, Shift
 from deepforward.instruments.dead_units import DeadUnits
+from deepforward.instruments.deconvnet import project_back
 from deepforward.instruments.degradation import Blocks, Degradation, DepthCurve
 from deepforward.instruments.examination import Examination
 from deepforward.instruments.examine import examine
@@ -53,4 +54,5 @@ __all__ = [
     "examine",
     "gradient_norms",
     "locate_nonfinite",
+    "project_back",
 ]

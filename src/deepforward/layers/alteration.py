@@ -18,6 +18,7 @@ from deepforward.layers.initialization import critical_, he_
 from deepforward.layers.insertion import insert_batch_normalization, insert_skips, swap_activations
 from deepforward.layers.orthogonal import Orthogonal
 from deepforward.layers.recognition import AFFINE
+from deepforward.layers.widening import grow_dilation
 from deepforward.layers.wiring import trace
 
 
@@ -52,6 +53,10 @@ def _hybrid_dilation(module: nn.Module, example: Tensor, rng: torch.Generator) -
     hybridize_dilation(module, example)
 
 
+def _growing_dilation(module: nn.Module, example: Tensor, rng: torch.Generator) -> None:
+    grow_dilation(module, example)
+
+
 #: Name of an alteration -> function(module, example, rng, **options) that changes the module in place.
 ALTERATIONS: Mapping[str, Callable[..., None]] = {
     "critical-initialization": _critical_initialization,
@@ -60,6 +65,7 @@ ALTERATIONS: Mapping[str, Callable[..., None]] = {
     "residual": _residual,
     "activation": _activation,
     "hybrid-dilation": _hybrid_dilation,
+    "growing-dilation": _growing_dilation,
 }
 
 
@@ -73,7 +79,7 @@ def alter(
         example_inputs: A batch that it accepts, two examples or more.
         alterations: Changes in order, each `name` or `name?key=value&...`: `critical-initialization[?orthogonal=true|delta]`,
             `he-initialization`, `batch-normalization`, `residual[?scale=0.2]`, `activation?name=gelu`,
-            `hybrid-dilation`.
+            `hybrid-dilation`, `growing-dilation`.
         rng: Source of all draws.
 
     Returns:

@@ -66,7 +66,7 @@ class BasicCNN(Claim):
             assert isinstance(model, LeNet5)
             rows = [number("accuracy", name, run.metrics["test/accuracy"]), *_confusions(run, model)]
         kernels = model.get_parameter("conv1.conv.weight").detach()[:, 0]
-        rows += [number("kernel", i, kernel.tolist()) for i, kernel in enumerate(kernels)]
+        rows += [{"quantity": "kernel", "at": i, "value": kernel.tolist()} for i, kernel in enumerate(kernels)]
         return from_rows([*rows, number("moved maps", SHIFT, _difference_when_moved(model, rng))])
 
     def check(self, table: Table) -> list[Check]:
@@ -106,7 +106,7 @@ def _confusions(run: Run, model: LeNet5) -> Iterator[dict[str, Any]]:
     answers = torch.cat([model(some).argmax(1) for some in batch.inputs.split(500)])
     counts = torch.zeros(10, 10, dtype=torch.int64).index_put_((split.targets, answers), torch.tensor(1), accumulate=True)
     for label, row in enumerate(counts.tolist()):
-        yield number("confusions", label, row)
+        yield {"quantity": "confusions", "at": label, "value": row}
     for i in (answers != split.targets).nonzero().flatten()[:SHOWN].tolist():
         caption = f"{split.targets[i]} read as {answers[i]}"
         yield {"quantity": "misread", "at": i, "value": [caption, split.inputs[i, 0].tolist()]}

@@ -75,7 +75,8 @@ class LeCun1989Digits(Claim):
             rows = [*_size(model), *_errors(run, model, family)]
             rows += [number("training loss", entry["epoch"], entry["train/loss"]) for entry in run.history]
         kernels = model.get_parameter("h1.weight").detach()
-        return from_rows([*rows, *(number("kernel of H1", i, kernel.tolist()) for i, kernel in enumerate(kernels))])
+        rows += [{"quantity": "kernel of H1", "at": i, "value": kernel.tolist()} for i, kernel in enumerate(kernels)]
+        return from_rows(rows)
 
     def check(self, table: Table) -> list[Check]:
         """Parameters, units, connections; errors on digits not seen."""

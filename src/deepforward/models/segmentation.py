@@ -30,7 +30,7 @@ class HybridDilatedNetwork(nn.Module):
         rates: Dilation of each convolution between encoder and head. Rates that leave holes are built with a warning: that is
             what the clinic's rule `gridding` and the claim `hybrid-dilated-convolution` look at.
         width: Maps of each layer.
-        stride: By how much the encoder shrinks the image: 1 (a convolution of one tap), 2, 4 or 8.
+        stride: By how much the encoder shrinks the image: 1 (there is none), 2, 4 or 8.
 
     Raises:
         ShapeError: The examples are no images or smaller than the receptive field.
@@ -64,12 +64,11 @@ class HybridDilatedNetwork(nn.Module):
             )
         warn_of_gridding("hdc-duc", rates)
         super().__init__()
-        shrinking = [(3, 2)] * _STRIDES.index(stride) or [(1, 1)]
-        inputs = [channels] + [width] * (len(shrinking) - 1)
-        self.encoder = nn.Sequential(
-            *(_convolution(given, width, taps, step) for given, (taps, step) in zip(inputs, shrinking, strict=True))
-        )
-        self.dilated = nn.Sequential(*(_convolution(width, width, 3, dilation=rate) for rate in rates))
+        halvings = _STRIDES.index(stride)
+        maps = [channels, *[width] * (halvings + len(rates) - 1)]
+        self.encoder = nn.Sequential(*(_convolution(given, width, stride=2) for given in maps[:halvings]))
+        dilated = zip(maps[halvings:], rates, strict=True)
+        self.dilated = nn.Sequential(*(_convolution(given, width, dilation=rate) for given, rate in dilated))
         self.head = DenseUpsampling(width, num_outputs, stride)
 
     def forward(self, inputs: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch classes height width"]:
@@ -79,11 +78,10 @@ class HybridDilatedNetwork(nn.Module):
         return self.head(self.dilated(self.encoder(padded)))[..., :height, :width]
 
 
-def _convolution(in_channels: int, out_channels: int, taps: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    padding = dilation * (taps // 2)
+def _convolution(in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
     return nn.Sequential(
         OrderedDict(
-            conv=nn.Conv2d(in_channels, out_channels, taps, stride, padding, dilation, bias=False),
+            conv=nn.Conv2d(in_channels, out_channels, 3, stride, dilation, dilation, bias=False),
             norm=nn.BatchNorm2d(out_channels),
             activation=nn.ReLU(),
         )

@@ -10,6 +10,7 @@ import numpy as np
 from deepforward.report.blocks import Block, Chart, Heading, Images, Table
 from deepforward.report.figures import by_epoch, histogram, histograms, training_curves
 from deepforward.report.figures.specification import evenly
+from deepforward.report.filters_section import NAMES as FILTER_NAMES
 from deepforward.report.measures import measures, spoken
 from deepforward.report.run_record import RunRecord
 
@@ -39,7 +40,7 @@ _DENSITY = (
 def has_energy(record: RunRecord) -> bool:
     """Whether the run is one of a model with an energy: it left a portrait, or numbers of its chains or units."""
     observed = any(key.startswith(("chains/", "units/")) for entry in record.history[:1] for key in entry)
-    return bool(record.portrait) or observed
+    return observed or any(not name.startswith(FILTER_NAMES) for name in record.portrait)
 
 
 def energy_section(record: RunRecord) -> Iterator[Block]:

@@ -10,6 +10,7 @@ from deepforward.report.blocks import Block, Code, Facts, Heading, Images, Table
 from deepforward.report.conclusion_section import conclusion_section, finite, trials_section
 from deepforward.report.energy_section import energy_section, has_energy
 from deepforward.report.figures import confusion_matrix, quantities, training_curves
+from deepforward.report.filters_section import filters_section
 from deepforward.report.mask_section import mask_section
 from deepforward.report.measures import headline, measures, spoken
 from deepforward.report.page import Page
@@ -22,7 +23,7 @@ def run_page(record: RunRecord) -> Page:
     """The report of one run."""
     recipe = record.recipe
     facts = [counted(len(record.history), "epoch"), f"seed {recipe['seed']}" if "seed" in recipe else "", record.status]
-    told = (conclusion_section, trials_section, _stages, _curves, energy_section, mask_section)
+    told = (conclusion_section, trials_section, _stages, _curves, energy_section, filters_section, mask_section)
     sections = (*told, _depth, _errors, _filters, _data, _making)
     return Page(
         title=f"{recipe.get('model', 'A network')} on {recipe.get('data', 'data')}",
