@@ -37,9 +37,9 @@ def test_other_sizes_and_numbers_of_planes_fit(size):
     assert model(torch.rand(2, 1, *size)).shape == (2, 5)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_five_patterns_get_five_planes_which_win_wherever_they_are(seed):
-    network, shown = organised(torch.Generator().manual_seed(seed)), patterns()
+@pytest.mark.parametrize("rng", [None, torch.Generator().manual_seed(0)], ids=["in turn", "in random orders"])
+def test_five_patterns_get_five_planes_which_win_wherever_they_are(rng):
+    network, shown = organised(rng), patterns()
     own, _ = winners(network, shown)
     assert -1 not in own
     assert len(set(own)) == 5
@@ -112,6 +112,6 @@ def test_negative_values_are_refused_in_one_line(call):
     ],
     ids=str,
 )
-def test_options_out_of_range_are_refused(options):
-    with pytest.raises(InvalidOption, match=rf"neocognitron got {next(iter(options))}="):
+def test_options_out_of_range_are_refused(options, unchecked):
+    with unchecked(), pytest.raises(InvalidOption, match=rf"neocognitron got {next(iter(options))}="):
         build(**options)

@@ -48,7 +48,7 @@ class Budget:
 
 
 BUDGETS = {
-    "smoke": Budget(36, 28, 7, (4, 8, 16), 12, 128, "digits", 300, (8, 16), (3, 3)),
+    "smoke": Budget(24, 28, 7, (4, 8, 16), 12, 128, "digits", 300, (8, 16), (3, 3)),
     "full": Budget(120, 36, 9, (4, 8, 16, 32), 40, 512, "mnist", 4000, (16, 32), (7, 5)),
 }
 
@@ -67,7 +67,7 @@ class Deconvolutional(Claim):
     )
 
     def measure(self, budget: str, rng: torch.Generator, progress: Callable[[str], None]) -> Table:
-        """16 filters from 36 patches, a part of `camera`, 300 small digits (smoke); or 32 from 120, all of it, MNIST (full)."""
+        """16 filters from 24 patches, a part of `camera`, 300 small digits (smoke); or 32 from 120, all of it, MNIST (full)."""
         size, rows = BUDGETS[budget], []
         patches = _patches(size, rng)
         filters = {}
@@ -100,7 +100,7 @@ class Deconvolutional(Claim):
             Check("ISTA: steps that raise the objective", inference["rises of ista"], 0, 0, "", "majorisation, in float64"),
             Check("FISTA: steps that raise the objective", inference["rises of fista"], 0, 0, "", "restarted where one would"),
             Check("FISTA against its bound", inference["share of the bound"], 0, 1, "", "Beck and Teboulle 2009, theorem 4.4"),
-            Check("steps of FISTA over those of ISTA", inference["steps"], 0, 0.5, "", "1/k^2 against 1/k, to a gap of 1%"),
+            Check("above the least after 100 steps, FISTA over ISTA", inference["left"], 0, 0.3, "", "1/k² against 1/k"),
             Check("camera: zeros in the maps", camera["zeros"], 0.7, 1, "share", "shared/lecture.md, A8"),
             Check("camera: reconstruction", camera["psnr"], 25, float("inf"), "dB", "shared/lecture.md, A8"),
             Check("error with more filters over that with fewer", falls, 0, 0.97, "", f"{zeiler}: each doubling"),
@@ -165,7 +165,7 @@ class Deconvolutional(Claim):
 
     def refutation(self) -> Table:
         """Descents that climb, filters that explain no more for being learnt, dense maps."""
-        rows = [number("inference", name, 3) for name in ("rises of ista", "rises of fista", "share of the bound", "steps")]
+        rows = [number("inference", name, 3) for name in ("rises of ista", "rises of fista", "share of the bound", "left")]
         rows += [number("camera", "zeros", 0.2), number("camera", "psnr", 15.0)]
         rows += [number("unexplained by filters", count, 0.5) for count in (4, 8)]
         rows += [number("orientation", name, 0.2) for name in ("learnt", "random")]
@@ -216,23 +216,22 @@ def _orientation(filters: Tensor) -> list[float]:
     return (torch.hypot(straight, slanted) / (down.square() + right.square()).sum((1, 2))).tolist()
 
 
-def _inference(images: Tensor, filters: Tensor, steps: int = 100) -> list[dict[str, Any]]:
+def _inference(images: Tensor, filters: Tensor, steps: int = 100, bounded: int = 50) -> list[dict[str, Any]]:
     """Both descents from zero, in float64, against the least objective, and against what the theorem allows FISTA."""
-    least = sparse_code(images, filters, WEIGHT, steps=1000, tolerance=1e-8)
+    least = sparse_code(images, filters, WEIGHT, steps=500, tolerance=1e-7)
     lowest = least.objective[-1] - least.gap  # no objective is below it
-    rows, needed = [], {}
+    rows, last = [], {}
     for method in ("ista", "fista"):
         code = sparse_code(images, filters, WEIGHT, method=method, steps=steps, tolerance=0)
         rows.append(number("inference", f"rises of {method}", int((code.objective.diff(dim=0) > 1e-11).sum())))
-        above = ((code.objective - least.objective[-1]) / code.objective[0]).mean(1).clamp(min=1e-12)
+        above = ((code.objective - lowest) / code.objective[0]).mean(1)
         rows += [number(f"above the least, {method}", k, float(above[k])) for k in range(0, steps + 1, 2)]
-        reached = (above <= 0.01 * above[0]).nonzero()
-        needed[method] = int(reached[0]) if len(reached) else steps
+        last[method] = float(above[-1])
     norm = operator_norm(filters, *least.maps.shape[2:])
-    k = torch.arange(1, steps + 1, dtype=torch.float64)[:, None]
+    k = torch.arange(1, bounded + 1, dtype=torch.float64)[:, None]
     allowed = 2 * WEIGHT * norm**2 * least.maps.square().sum((1, 2, 3)) / (k + 1) ** 2
-    rows.append(number("inference", "share of the bound", float(((code.objective[1:] - lowest) / allowed).max())))
-    return [*rows, number("inference", "steps", needed["fista"] / needed["ista"])]
+    share = float(((code.objective[1 : bounded + 1] - lowest) / allowed).max())
+    return [*rows, number("inference", "share of the bound", share), number("inference", "left", last["fista"] / last["ista"])]
 
 
 def _camera(filters: Tensor, side: int) -> list[dict[str, Any]]:

@@ -108,7 +108,7 @@ class Neocognitron(nn.Module):
         cells = {stage: planes[stage - 1] * rows * columns for stage, (rows, columns) in enumerate(self.sizes[1::2], start=1)}
         self.output = nn.Linear(sum(cells[stage] for stage in self.read_out), num_outputs)
 
-    def responses(self, inputs: Float[Tensor, "batch 1 height width"]) -> list[tuple[Tensor, Tensor]]:
+    def responses(self, inputs: Float[Tensor, "batch *shape"]) -> list[tuple[Tensor, Tensor]]:
         """u_S and u_C of each stage, from the lowest up: pairs of (batch, planes, rows, columns).
 
         Raises:
@@ -124,7 +124,7 @@ class Neocognitron(nn.Module):
             found.append((s, below))
         return found
 
-    def features(self, inputs: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch cells"]:
+    def features(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch cells"]:
         """What the C-cells that are read say."""
         cells = [c for _, c in self.responses(inputs)]
         return torch.cat([cells[stage - 1].flatten(1) for stage in self.read_out], 1)
@@ -135,16 +135,16 @@ class Neocognitron(nn.Module):
 
     @torch.no_grad()
     def self_organise(
-        self, inputs: Float[Tensor, "examples 1 height width"], rng: torch.Generator, presentations: int | None = None
+        self, inputs: Float[Tensor, "examples *shape"], rng: torch.Generator | None, presentations: int | None = None
     ) -> None:
         """Learning without a teacher: one pattern after another is shown, stage by stage from the lowest, as often as wanted.
 
-        Every pattern is shown once before any is shown again, in an order drawn anew each time. A stage begins when the one
+        Every pattern is shown once before any is shown again. A stage begins when the one
         below has learnt: shown at once, upper planes would be taken by what lower ones say while they still change.
 
         Args:
             inputs: Patterns.
-            rng: Draws the order.
+            rng: Draws an order, anew for each round; None shows the patterns in turn, as in 1980.
             presentations: Patterns that each stage is shown; the model's own number where it is None.
 
         Raises:
@@ -155,8 +155,7 @@ class Neocognitron(nn.Module):
         _check_values(inputs)
         count = self.presentations if presentations is None else presentations
         for number, stage in enumerate(self._stages()):
-            rounds = [torch.randperm(len(inputs), generator=rng, device=rng.device) for _ in range(-(-count // len(inputs)))]
-            for chosen in torch.cat(rounds)[:count].split(_CHUNK):
+            for chosen in _order(len(inputs), count, rng).split(_CHUNK):
                 patterns = inputs[chosen.to(inputs.device)]
                 for lower in islice(self.stages, number):
                     patterns = lower(patterns)
@@ -165,6 +164,14 @@ class Neocognitron(nn.Module):
 
     def _stages(self) -> list[Stage]:
         return cast(list[Stage], list(self.stages))
+
+
+def _order(patterns: int, count: int, rng: torch.Generator | None) -> Tensor:
+    """Which pattern is shown when."""
+    if rng is None:
+        return torch.arange(count) % patterns
+    rounds = -(-count // patterns)
+    return torch.cat([torch.randperm(patterns, generator=rng, device=rng.device) for _ in range(rounds)])[:count]
 
 
 def _check_values(inputs: Tensor) -> None:
