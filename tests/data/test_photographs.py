@@ -35,6 +35,6 @@ def test_unknown_names_get_their_neighbours():
 
 
 def test_a_missing_extra_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "skimage", None)
+    monkeypatch.setitem(__import__("sys").modules, "skimage.data", None)
     with pytest.raises(MissingExtra, match="deepforward\\[images\\]"):
         photograph("camera")

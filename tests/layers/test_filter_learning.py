@@ -1,5 +1,7 @@
 """Filters by conjugate gradients against dense least squares, and in turn with maps."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ def test_enough_steps_reach_the_least_squares_solution():
 def test_every_step_lowers_the_error_and_the_first_goes_down_the_gradient():
     maps, images, filters = sparse_maps(5, 2, 9, 9, seed=1), drawn(5, 1, 7, 7, seed=3), drawn(2, 1, 3, 3, seed=4)
     errors = [(synthesise(maps, fit_filters(maps, images, filters, n)) - images).square().sum().item() for n in range(8)]
-    assert all(after < before for before, after in zip(errors, errors[1:], strict=False))
+    assert all(after < before for before, after in itertools.pairwise(errors))
     leaf = filters.clone().requires_grad_()
     (synthesise(maps, leaf) - images).square().sum().backward()
     moved = fit_filters(maps, images, filters, 1) - filters

@@ -38,7 +38,7 @@ def test_parameter_count_is_that_of_the_card(name):
 def test_outputs_have_the_shape_and_reach_every_parameter(name):
     model, shape, num_outputs = build(name)
     inputs = torch.rand(3, *shape, generator=torch.Generator().manual_seed(1))
-    outputs = model(inputs if has_energy(model) else inputs * 2 - 1)
+    outputs = model(inputs if has_energy(model) or name == "neocognitron" else inputs * 2 - 1)
     assert outputs.shape[2:] in {(), shape[1:]}  # for the example, or for each of its pixels
     assert outputs.shape[0] == 3
     assert num_outputs is None or outputs.shape[1] == num_outputs
@@ -65,7 +65,7 @@ def test_a_model_with_an_energy_refuses_a_wrong_shape_and_data_that_its_units_ca
         model.check(model.visible(torch.full((2, *shape), 2.0)))
 
 
-@pytest.mark.parametrize("name", ["perceptron", "lenet5", "convnet", "lecun1989", "resnet20", "plain20"])
+@pytest.mark.parametrize("name", ["perceptron", "lenet5", "convnet", "lecun1989", "neocognitron", "resnet20", "plain20"])
 def test_a_wrong_shape_names_layer_and_expectation(name):
     model, shape, _ = build(name)
     wrong = (shape[0] + 1, *shape[1:])
@@ -74,7 +74,7 @@ def test_a_wrong_shape_names_layer_and_expectation(name):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["lenet5", "convnet", "lecun1989", "resnet20", "plain20"])
+@pytest.mark.parametrize("name", ["lenet5", "convnet", "lecun1989", "neocognitron", "resnet20", "plain20"])
 @pytest.mark.parametrize("shape", [(7,), (1, 3, 3), ()])
 def test_image_models_refuse_other_data_when_built(name, shape):
     with pytest.raises(ShapeError, match=f"model '{name}' got examples of shape"):

@@ -91,7 +91,7 @@ def test_bad_options_are_refused_in_one_line(options, message):
 
 
 def test_other_shapes_are_refused(images):
-    with pytest.raises(ShapeError, match="layer 'stack.0' got inputs of shape"):
+    with pytest.raises(ShapeError, match=r"layer 'stack\.0' got inputs of shape"):
         built()(images[:, :, 1:])
     with pytest.raises(ShapeError, match="model 'deconvolutional-network' got examples of shape"):
         built((64,))

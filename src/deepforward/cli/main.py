@@ -21,7 +21,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-for _command in ("train", "diagnose", "lecture", "list", "report", "watch", "sample", "embed", "features", "fetch"):
+_COMMANDS = ("train", "diagnose", "lecture", "list", "report", "watch", "sample", "embed", "features", "predict", "fetch")
+for _command in _COMMANDS:
     app.command(_command)(import_module(f"deepforward.cli.{_command}").command)
 
 

@@ -15,6 +15,10 @@ from deepforward.report.measures import Measure, measures
 from deepforward.report.plain import counted
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
     from deepforward.clinic import Cure, Diagnosis, Verdict
     from deepforward.engine import Run
 
@@ -92,6 +96,15 @@ def _trials(verdicts: tuple[Verdict, ...]) -> Table:
         )
     trials.caption = "untreated, treated: share of the loss of pure guessing that training removed, mean over the seeds"
     return trials
+
+
+def predictions(found: Sequence[tuple[Path, Tensor]], classes: Sequence[str]) -> None:
+    """For each file the likeliest class and its probability, or where there are no classes the value."""
+    told = table(["file", "class"], ["probability"]) if classes else table(["file"], ["value"])
+    for file, predicted in found:
+        likeliest = int(predicted.argmax()) if classes else 0
+        told.add_row(str(file), *([classes[likeliest], f"{predicted[likeliest]:.4f}"] if classes else [f"{predicted:.6g}"]))
+    console().print(told)
 
 
 def table(words: Sequence[str], numbers: Sequence[str]) -> Table:

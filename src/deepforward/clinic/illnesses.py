@@ -53,7 +53,7 @@ def _shapes(**options: Any) -> Recipe:
     return Recipe(
         model=DILATED,
         model_options=options,
-        data="shapes?n=200&classes=2&noise=0.25",
+        data="shapes?n=200&classes=2&size=24&noise=0.25",
         objective="pixel-cross-entropy",
         epochs=6,
         batch_size=16,
@@ -211,13 +211,13 @@ ILLNESSES: Mapping[str, Illness] = {
 
 #: Name -> recipe on which every rule must be silent.
 HEALTHY: Mapping[str, Recipe] = {
-    "hybrid-dilation": _shapes(rates=(1, 3, 8)),
     "shallow": _digits(depth=3, batch_size=32),
     "sigmoid": _digits(depth=1, activation="sigmoid", learning_rate=0.2),
     "normalised": _digits(depth=6, normalization="batch"),
     "residual": _digits(depth=21, residual=2, normalization="batch"),
     "critical": _digits(depth=20, activation="tanh", initialization="critical", batch_size=64),
     "convolutional": Recipe(model="lenet5", data="digits", epochs=2),
+    "hybrid-dilation": _shapes(rates=(1, 3, 8)),
     "rings": _digits(depth=3, batch_size=32).replace(data="rings", epochs=15),
     "contrastive-divergence": _machine(validation=0.1),
     "persistent-chains": _machine(validation=0.1, objective_options={"persistent": True}),

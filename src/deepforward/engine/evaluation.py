@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +17,8 @@ from deepforward.engine.assembly import Parts
 from deepforward.engine.randomness import stream
 from deepforward.objectives import Objective
 
-#: Examples a forward pass.
-_CHUNK = 512
+#: Examples a forward pass, and values of large ones.
+_CHUNK, _VALUES = 512, 2**22
 #: Seconds that a person waits without being told what for.
 _WAIT = 1.0
 
@@ -86,7 +87,8 @@ def _rng(parts: Parts) -> torch.Generator:
 
 def chunks(parts: Parts, split: Split) -> Iterator[Batch]:
     """Scaled examples of `split` on the device, so many at once as fill the machine and fit its caches."""
-    return (parts.batch(split, slice(start, start + _CHUNK)) for start in range(0, len(split), _CHUNK))
+    step = max(1, min(_CHUNK, _VALUES // math.prod(split.inputs.shape[1:])))
+    return (parts.batch(split, slice(start, start + step)) for start in range(0, len(split), step))
 
 
 @contextmanager

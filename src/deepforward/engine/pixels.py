@@ -20,9 +20,27 @@ def pixels(images: Tensor, like: Tensor | None = None) -> np.ndarray:
         like: Data whose range is spread; that of `images` by default. What lies outside becomes black or white.
     """
     like = images if like is None else like
-    is_photograph = like.dtype == torch.uint8 and int(like.max()) > 32
+    is_photograph = _is_photograph(like)
     if is_photograph and images.dtype == torch.uint8:
         return images.cpu().numpy()
     values = images.float().cpu()
     low, high = (0.0, 255.0) if is_photograph else (float(like.min()), float(like.max()))
     return (((values - low) / max(high - low, 1e-12)).clamp(0, 1) * 255).to(torch.uint8).numpy()
+
+
+def as_stored(images: Tensor, like: Tensor) -> Tensor:
+    """Pictures of 256 grey levels in the units of the data `like`: the inverse of `pixels`.
+
+    Args:
+        images: (..., channels, height, width) uint8.
+        like: Data as they are stored.
+    """
+    if _is_photograph(like):
+        return images
+    low, high = float(like.min()), float(like.max())
+    return low + images.float() / 255 * (high - low)
+
+
+def _is_photograph(data: Tensor) -> bool:
+    """Whether black is 0 and white 255, whatever occurs."""
+    return data.dtype == torch.uint8 and int(data.max()) > 32

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from deepforward import catalogue
 from deepforward.data import Dataset, Scaling, Split, load
-from deepforward.engine import checkpoint, embedding, generation, snapshots
+from deepforward.engine import checkpoint, embedding, generation, prediction, snapshots
 from deepforward.engine.assembly import Parts, assemble
 from deepforward.engine.device import choose_device
 from deepforward.engine.evaluation import Evaluation, evaluate_examples
@@ -170,6 +170,23 @@ class Run:
             )
         examples: Split = getattr(data or self.data, split)
         return embedding.embed(self.parts(), examples), examples.targets
+
+    def predict(self, *images: str | Path | Tensor) -> list[Tensor]:
+        """What the run's model says of each image, a file or a tensor in the units of the data (`prediction.predict`).
+
+        Returns:
+            For each: probabilities of the classes, a value, a mask (height, width) uint8, or an image, by the task of the data.
+
+        Raises:
+            CorruptData, DataUnavailable, InvalidData: A file is no image that can be read.
+            ShapeError: An image has another shape than the data of the run.
+            InvalidOption, InvalidModel: The run is not on images, or gives neither classes nor values.
+        """
+        parts = self.parts()
+        return [
+            prediction.predict(parts, image if isinstance(image, Tensor) else prediction.read_image(parts, Path(image)))
+            for image in images
+        ]
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report as one HTML file (default: report.html in the folder) and return its path."""

@@ -18,6 +18,7 @@ from deepforward.engine.command import command_of
 from deepforward.engine.evaluation import chunks, evaluate_examples, looking, portrait
 from deepforward.engine.pixels import is_image, pixels
 from deepforward.engine.run import Run, load_module
+from deepforward.layers.neocognitron import SLayer
 from deepforward.metrics.segmentation import confusion_of
 from deepforward.models.energy.convolutional_rbm import ConvolutionalRBM
 from deepforward.models.energy.energy_model import EnergyModel
@@ -161,6 +162,8 @@ def _first_weight(model: nn.Module) -> tuple[Tensor | None, bool]:
     for module in model.modules():
         if isinstance(module, ConvolutionalRBM):
             return module.weight, True
+        if isinstance(module, SLayer):
+            return module.a, False
         connections = module.connections if isinstance(module, EnergyModel) else ()
         # A machine of several layers inside a model is not what the model computes with (see `DeepBoltzmannClassifier`).
         if len(connections) == 1 or (connections and module is model):

@@ -49,8 +49,8 @@ class Speed:
 
 #: One thread of an AMD EPYC of 2 cores with 1 MiB of second-level cache each, torch 2.11 with MKL.
 SPEED: Mapping[torch.dtype, Speed] = {
-    torch.float32: Speed(0.12, 0.7, 0.17, pass_start=5500, decomposition=110_000, transform_start=85_000),
-    torch.float64: Speed(0.23, 1.1, 0.31, pass_start=6000, decomposition=110_000, transform_start=110_000),
+    torch.float32: Speed(0.125, 0.7, 0.19, pass_start=5700, decomposition=110_000, transform_start=90_000),
+    torch.float64: Speed(0.24, 1.4, 0.30, pass_start=6200, decomposition=100_000, transform_start=90_000),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -47,8 +48,8 @@ class Budget:
 
 
 BUDGETS = {
-    "smoke": Budget(36, 28, 7, (4, 8, 16), 12, 128, "digits", 400, (8, 16), (3, 3)),
-    "full": Budget(180, 40, 9, (4, 8, 16, 32), 60, 512, "mnist", 5000, (16, 32), (7, 5)),
+    "smoke": Budget(24, 28, 7, (4, 8, 16), 12, 128, "digits", 300, (8, 16), (3, 3)),
+    "full": Budget(120, 36, 9, (4, 8, 16, 32), 40, 512, "mnist", 4000, (16, 32), (7, 5)),
 }
 
 
@@ -60,13 +61,13 @@ class Deconvolutional(Claim):
 
     says: ClassVar[str] = (
         "The lecture only names the deconvolutional network, in its chart of further networks (van Veen's Neural Network Zoo, "
-        "2016). What is known of it (Zeiler et al. 2010): an image is a sum of filters placed by maps that are mostly zero, found "
-        "by descending lambda/2 |sum z * f - y|^2 + |z|_1; filters learnt in turn with the maps become oriented edges on "
+        "2016). What is known of it (Zeiler et al. 2010): an image is a sum of filters placed by maps that are mostly zero, "
+        "found by descending lambda/2 |sum z * f - y|^2 + |z|_1; filters learnt in turn with the maps become oriented edges on "
         "photographs and strokes on digits; more of them explain more; and the pooled maps are explained by filters again."
     )
 
     def measure(self, budget: str, rng: torch.Generator, progress: Callable[[str], None]) -> Table:
-        """16 filters from 36 patches, a part of `camera`, 400 small digits (smoke); or 32 from 180, all of it, MNIST (full)."""
+        """16 filters from 24 patches, a part of `camera`, 300 small digits (smoke); or 32 from 120, all of it, MNIST (full)."""
         size, rows = BUDGETS[budget], []
         patches = _patches(size, rng)
         filters = {}
@@ -78,11 +79,10 @@ class Deconvolutional(Claim):
         random = unit_norm(torch.randn(best.shape, generator=rng))
         for name, found in (("learnt", best), ("random", random)):
             rows.append(number("orientation", name, statistics.median(_orientation(found))))
-        rows += [number("filter", k, best[k, 0].tolist()) for k in range(len(best))]
+        rows += [_picture("filter", k, best[k]) for k in range(len(best))]
         progress("inference")
-        rows += _inference(
-            patches[patches.flatten(1).norm(dim=1).argsort(descending=True)[:3], :, :20, :20].double(), best.double()
-        )
+        strongest = patches.flatten(1).norm(dim=1).argsort(descending=True)[:3]
+        rows += _inference(patches[strongest, :, :20, :20].double(), best.double())
         progress("camera")
         rows += _camera(best, size.camera)
         progress("digits")
@@ -92,25 +92,19 @@ class Deconvolutional(Claim):
         """Theorems of the two methods, the lecture's numbers of `camera`, and comparisons with filters that were not learnt."""
         inference, camera = numbers(table, "inference"), numbers(table, "camera")
         left = list(numbers(table, "unexplained by filters").values())
-        falls = max(after / before for before, after in zip(left, left[1:], strict=False))
+        falls = max(after / before for before, after in itertools.pairwise(left))
         orientation, digits = numbers(table, "orientation"), numbers(table, "digits")
+        turned = orientation["learnt"] / orientation["random"]
         zeiler, told = "Zeiler et al. 2010", "most is kept, and no more than layer 1 tells"
         return [
             Check("ISTA: steps that raise the objective", inference["rises of ista"], 0, 0, "", "majorisation, in float64"),
             Check("FISTA: steps that raise the objective", inference["rises of fista"], 0, 0, "", "restarted where one would"),
             Check("FISTA against its bound", inference["share of the bound"], 0, 1, "", "Beck and Teboulle 2009, theorem 4.4"),
-            Check("steps of FISTA over those of ISTA", inference["steps"], 0, 0.5, "", "1/k^2 against 1/k, to a gap of 1%"),
+            Check("above the least after 100 steps, FISTA over ISTA", inference["left"], 0, 0.3, "", "1/k² against 1/k"),
             Check("camera: zeros in the maps", camera["zeros"], 0.7, 1, "share", "shared/lecture.md, A8"),
             Check("camera: reconstruction", camera["psnr"], 25, float("inf"), "dB", "shared/lecture.md, A8"),
             Check("error with more filters over that with fewer", falls, 0, 0.97, "", f"{zeiler}: each doubling"),
-            Check(
-                "orientation, learnt over random",
-                orientation["learnt"] / orientation["random"],
-                1.5,
-                100,
-                "",
-                f"{zeiler}: edges",
-            ),
+            Check("orientation, learnt over random", turned, 1.5, 100, "", f"{zeiler}: edges"),
             Check("digits: error, learnt over random", digits["learnt"] / digits["random"], 0, 0.8, "", f"{zeiler}: strokes"),
             Check("digits: zeros in the maps", digits["zeros"], 0.7, 1, "share", f"{zeiler}: sparse at every layer"),
             Check("digits: layer 2, of its input", digits["second"], 0, 0.5, "share unexplained", "filters of maps are learnt"),
@@ -171,7 +165,7 @@ class Deconvolutional(Claim):
 
     def refutation(self) -> Table:
         """Descents that climb, filters that explain no more for being learnt, dense maps."""
-        rows = [number("inference", name, 3) for name in ("rises of ista", "rises of fista", "share of the bound", "steps")]
+        rows = [number("inference", name, 3) for name in ("rises of ista", "rises of fista", "share of the bound", "left")]
         rows += [number("camera", "zeros", 0.2), number("camera", "psnr", 15.0)]
         rows += [number("unexplained by filters", count, 0.5) for count in (4, 8)]
         rows += [number("orientation", name, 0.2) for name in ("learnt", "random")]
@@ -222,23 +216,22 @@ def _orientation(filters: Tensor) -> list[float]:
     return (torch.hypot(straight, slanted) / (down.square() + right.square()).sum((1, 2))).tolist()
 
 
-def _inference(images: Tensor, filters: Tensor, steps: int = 100) -> list[dict[str, Any]]:
+def _inference(images: Tensor, filters: Tensor, steps: int = 100, bounded: int = 50) -> list[dict[str, Any]]:
     """Both descents from zero, in float64, against the least objective, and against what the theorem allows FISTA."""
-    least = sparse_code(images, filters, WEIGHT, steps=1000, tolerance=1e-8)
+    least = sparse_code(images, filters, WEIGHT, steps=500, tolerance=1e-7)
     lowest = least.objective[-1] - least.gap  # no objective is below it
-    rows, needed = [], {}
+    rows, last = [], {}
     for method in ("ista", "fista"):
         code = sparse_code(images, filters, WEIGHT, method=method, steps=steps, tolerance=0)
         rows.append(number("inference", f"rises of {method}", int((code.objective.diff(dim=0) > 1e-11).sum())))
-        above = ((code.objective - least.objective[-1]) / code.objective[0]).mean(1).clamp(min=1e-12)
+        above = ((code.objective - lowest) / code.objective[0]).mean(1)
         rows += [number(f"above the least, {method}", k, float(above[k])) for k in range(0, steps + 1, 2)]
-        reached = (above <= 0.01 * above[0]).nonzero()
-        needed[method] = int(reached[0]) if len(reached) else steps
+        last[method] = float(above[-1])
     norm = operator_norm(filters, *least.maps.shape[2:])
-    k = torch.arange(1, steps + 1, dtype=torch.float64)[:, None]
+    k = torch.arange(1, bounded + 1, dtype=torch.float64)[:, None]
     allowed = 2 * WEIGHT * norm**2 * least.maps.square().sum((1, 2, 3)) / (k + 1) ** 2
-    rows.append(number("inference", "share of the bound", float(((code.objective[1:] - lowest) / allowed).max())))
-    return [*rows, number("inference", "steps", needed["fista"] / needed["ista"])]
+    share = float(((code.objective[1 : bounded + 1] - lowest) / allowed).max())
+    return [*rows, number("inference", "share of the bound", share), number("inference", "left", last["fista"] / last["ista"])]
 
 
 def _camera(filters: Tensor, side: int) -> list[dict[str, Any]]:
@@ -256,7 +249,7 @@ def _digits(size: Budget) -> list[dict[str, Any]]:
     """A network of two layers trained on digits by the engine, against one that is not."""
     whole = load(size.data)
     data = Dataset(whole.name, whole.train.spread(size.examples), whole.test.spread(200), whole.classes)
-    options = {"maps": list(size.digit_maps), "kernels": list(size.kernels), "steps": 15}
+    options: dict[str, Any] = {"maps": list(size.digit_maps), "kernels": list(size.kernels), "steps": 15}
     recipe = Recipe(
         model="deconvolutional-network", model_options=options, batch_size=25, epochs=1, probe_budget=0.0, validation=0.0
     )
@@ -279,10 +272,14 @@ def _digits(size: Budget) -> list[dict[str, Any]]:
         for depth in (1, 2):
             rest = (learnt.reconstruct(images, depth) - images).square().sum() / images.square().sum()
             told[f"pixels {depth}"] = float(rest)
-        atoms = {f"{depth}/{k}": atom[0] for depth in (1, 2) for k, atom in enumerate(learnt.atoms(depth))}
+        atoms = {f"{depth}/{k}": atom for depth in (1, 2) for k, atom in enumerate(learnt.atoms(depth))}
     rows = [number("digits", name, value) for name, value in told.items()]
-    rows += [number("digit", k, picture[0].tolist()) for k, picture in enumerate(torch.cat(pictures))]
-    return [*rows, *(number("atom", name, picture.tolist()) for name, picture in atoms.items())]
+    rows += [_picture("digit", k, picture) for k, picture in enumerate(torch.cat(pictures))]
+    return [*rows, *(_picture("atom", name, picture) for name, picture in atoms.items())]
+
+
+def _picture(quantity: str, at: object, image: Tensor) -> dict[str, Any]:
+    return {"quantity": quantity, "at": at, "value": image[0].tolist()}
 
 
 def _standing(shape: Sequence[int]) -> Tensor:

@@ -33,7 +33,7 @@ BUDGETS: Mapping[str, Mapping[str, Any]] = {
         "fields": {},
         "denoiser": ("n=12000", 2),
         "sharpener": ("n=12000", 1),
-        "edges": ("n=6000", 2),
+        "edges": ("n=6000", 3),
     },
 }
 #: Share of pixels that salt and pepper replace; standard deviation of the Gaussian noise; that of the blur, pixels.
@@ -64,7 +64,7 @@ class LowLevelProcesses(Claim):
     correction: ClassVar[str] = ""
 
     def measure(self, budget: str, rng: torch.Generator, progress: Callable[[str], None]) -> Table:
-        """Networks of 5 layers trained for some seconds (smoke), or those of the cards for four minutes of one thread (full)."""
+        """Networks of 5 layers trained for some seconds (smoke), or those of the cards for five minutes (full)."""
 
         def learnt(what: str, model: str, source: str) -> Network:
             patches, epochs = BUDGETS[budget][what]

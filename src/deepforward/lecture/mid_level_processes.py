@@ -39,8 +39,9 @@ BUDGETS: Mapping[str, Mapping[str, Any]] = {
         "digits": ("mnist?train=6000&test=2000", 2000, {"epochs": 5}),
     },
 }
-#: Grey levels that are background, and coin, for certain; row between upper and lower coins; least pixels of a coin.
-BACKGROUND, COIN, MIDDLE, SMALLEST = 30, 150, 150, 50
+#: Grey levels that are background, and coin, for certain; row between upper and lower coins; pixels that a coin has at
+#: least, half of what the smallest has.
+BACKGROUND, COIN, MIDDLE, SMALLEST = 30, 150, 150, 500
 #: Largest change of the light of a training patch of coins, of [0, 1]: the upper half of the photograph is lit more brightly.
 LIGHT = 0.3
 
@@ -94,7 +95,7 @@ class MidLevelProcesses(Claim):
         coins, overlap = numbers(table, "coins"), numbers(table, "IoU of coins with the watershed's")
         textures, read = numbers(table, "textures, mean IoU"), numbers(table, "digits read")
         names = ("mosaic", "right", "superpixels", "network")
-        found = [f"{name}, {coins[name]:.0f} coins" for name in ("otsu", "watershed", "network")]
+        found = [f"{name}, {coins[name]:.0f} regions" for name in ("otsu", "watershed", "network")]
         return [
             Images(
                 np.stack([picture(table, f"coins, {name}") for name in ("photograph", "otsu", "watershed", "network")]),

@@ -34,7 +34,7 @@ class DeconvolutionalLayer(nn.Module):
         input_shape: Channels, height and width of y.
         maps: Number of filters.
         kernel: Side of a filter.
-        weight: lambda for inputs whose patches of a filter's size have norm 1 (root mean square); `measure` makes it fit others.
+        weight: lambda where patches of the input, as large as a filter, have norm 1 (root mean square); `measure` fits it.
         pool: Side of the blocks that are pooled.
         pool_maps: Neighbouring maps pooled together.
         steps: Steps of FISTA from zero.

@@ -91,7 +91,7 @@ class DnCNN(FullyConvolutional):
         channels = expect_image("denoiser", input_shape, smallest=1)[0]
         super().__init__(input_shape, channels, depth=depth, width=width, normalization=normalization)
         with torch.no_grad():
-            self.layers[-1].weight.mul_(0.1)
+            self.layers.get_parameter(f"conv{depth}.weight").mul_(0.1)
 
     def forward(self, inputs: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
         """The images without noise."""

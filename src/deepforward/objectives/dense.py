@@ -39,10 +39,7 @@ class PixelCrossEntropy(Objective):
 
     def score(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> Mapping[str, Tensor]:
         """Summed cross-entropy, number of pixels, and the confusion matrix of the pixels."""
-        logits = self._logits(model, batch)
-        confusion = confusion_of(logits.argmax(1), batch.targets, logits.shape[1])
-        pixels = (batch.targets != IGNORED).sum()
-        return {"loss": self._total(logits, batch.targets), "pixels": pixels, "confusion": confusion}
+        return self._sums(self._logits(model, batch), batch.targets)
 
     def summarise(self, sums: Mapping[str, Tensor], examples: int) -> Mapping[str, float]:
         """Cross-entropy a pixel (nats), share of pixels that are right, and mean intersection over union of the classes."""
@@ -61,6 +58,12 @@ class PixelCrossEntropy(Objective):
             got, masks = tuple(logits.shape), tuple(batch.targets.shape)
             raise ShapeError(f"model gives outputs of shape {got}; expected a logit for each class and pixel of masks {masks}")
         return logits
+
+    def _sums(
+        self, logits: Float[Tensor, "batch classes height width"], targets: Int[Tensor, "batch height width"]
+    ) -> dict[str, Tensor]:
+        confusion = confusion_of(logits.argmax(1), targets, logits.shape[1])
+        return {"loss": self._total(logits, targets), "pixels": (targets != IGNORED).sum(), "confusion": confusion}
 
     def _total(self, logits: Float[Tensor, "batch classes height width"], targets: Int[Tensor, "batch height width"]) -> Tensor:
         return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")

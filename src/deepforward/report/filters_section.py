@@ -31,7 +31,7 @@ def filters_section(record: RunRecord) -> Iterator[Block]:
         layers = record.portrait["layers"].swapaxes(0, 1)
         yield Images(
             layers.reshape(-1, *layers.shape[2:]),
-            caption="Test examples, and what is left of them in the maps of each layer, sent down by the switches of the way up.",
+            caption="Test examples, and what the maps of each layer tell of them, sent down by the switches of the way up.",
             columns=layers.shape[1],
             rows=["test example", *(f"from layer {depth + 1}" for depth in range(len(layers) - 1))],
         )

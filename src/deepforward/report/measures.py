@@ -16,6 +16,8 @@ UNITS: Mapping[str, str] = {
     "free_energy": "nats",
     "log_partition": "nats",
     "reconstruction": "squared error a unit",
+    "f_measure": "%",
+    "psnr": "dB",
 }
 
 

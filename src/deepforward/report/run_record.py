@@ -58,8 +58,8 @@ class RunRecord:
         first_images: First examples of the training split as images.
         first_captions: One for each of them, such as the class.
         data: Facts of the data set.
-        portrait: What a model of the data shows of itself, by the names that `energy_section` and `filters_section` draw; images of the data's
-            shape are uint8.
+        portrait: What a model of the data shows of itself, by the names that `energy_section` and `filters_section` draw;
+            images of the data's shape are uint8.
         snapshots: Epoch -> name -> images (images, channels, height, width) that it showed then, uint8.
         stages: `name`, `changes`, `status`, `epochs`, `metrics` of each training of the same network that came first.
     """
