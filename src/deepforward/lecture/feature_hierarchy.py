@@ -36,7 +36,6 @@ _LAYERS, _DRAWN = 3, 6
 #: Networks, the first of which is drawn, and their options.
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "convnet": {"widths": (6, 12, 24)},
-    "lenet5": {},
     "perceptron": {"depth": _LAYERS, "width": 128},
 }
 _MODELS = tuple(_OPTIONS)
@@ -44,7 +43,7 @@ _MODELS = tuple(_OPTIONS)
 #: Small budget: side of the images on which digits are shifted about, places of each for training and for judging.
 _CANVAS, _PLACES, _JUDGED = 28, 2, 4
 
-#: Images that linear classifiers are fitted on, and judged by, at most.
+#: Images that linear classifiers are fitted on, at most.
 _FITTED = 2000
 
 #: Largest chance, by the sign test, that a fall of the error is none.
@@ -80,7 +79,7 @@ class FeatureHierarchy(Claim):
     )
 
     def measure(self, budget: str, rng: torch.Generator, progress: Callable[[str], None]) -> Table:
-        """Train convnet on shifted digits once (smoke); convnet, lenet5 and a perceptron on MNIST from 3 seeds each (full)."""
+        """Train convnet on shifted digits once (smoke); convnet and a perceptron on MNIST from 3 seeds each (full)."""
         smoke = budget == "smoke"
         data, seeds, models = (_shifted(rng), 1, _MODELS[:1]) if smoke else (load("mnist"), 3, _MODELS)
         rows = [row for name in _NETWORKS for row in _compared(name)]
@@ -199,7 +198,7 @@ def _hidden(parts: Parts) -> list[str]:
 
 def _wrong(parts: Parts, places: int) -> np.ndarray:
     """At how many of its places a linear classifier gets each held-out image wrong, as a share: (1 + layers, images)."""
-    train, test = parts.batch(parts.train.spread(_FITTED)), parts.batch(parts.data.test.spread(_FITTED))
+    train, test = parts.batch(parts.train.spread(_FITTED)), parts.batch(parts.data.test)
     layers = _hidden(parts)
     probes = linear_probes(parts.model, (train.inputs, train.targets), (test.inputs, test.targets), layers, penalty=10.0)
     return np.array([probes[name].wrong for name in (INPUT, *layers)]).reshape(1 + len(layers), places, -1).mean(1)
