@@ -1,12 +1,12 @@
 """How fast are images coded? FISTA against ISTA, and against a plain loop of torch and the Lasso of scikit-learn.
 
 The same filters and images for all: 16 random filters of 7x7 of unit norm, patches of the photograph `astronaut` less their
-mean. A row: process time until the objective of every image is within 1% (small ones: 0.1%, too) of the least, which long FISTA in float64
-finds. Ours is `sparse_code` (FISTA, restarted). `plain ISTA` and `plain FISTA` are written as is usual, with torch's transposed
-convolution. None is timed for stopping: each takes the number of steps after which it has arrived, to a sixteenth of it.
-`scikit-learn` is coordinate descent on the dense matrix of the operator, one image after the other, for small images only, as
-the matrix of large ones does not fit; building the matrix is not counted. `ratio` above 1: ours is faster. One thread, median
-of 5 rounds in turn. Usage: python benchmarks/sparse_coding.py [--quick] [--json FILE]
+mean. A row: process time until the objective of every image is within 1% (small ones: 0.1%, too) of the least, which long FISTA
+in float64 finds. Ours is `sparse_code` (FISTA, restarted). `plain ISTA` and `plain FISTA` are written as is usual, with torch's
+transposed convolution. None is timed for stopping: each takes the number of steps after which it has arrived, to a sixteenth of
+it. `scikit-learn` is coordinate descent on the dense matrix of the operator, one image after the other, for small images only,
+as the matrix of large ones does not fit; building the matrix is not counted. `ratio` above 1: ours is faster. One thread,
+median of 5 rounds in turn. Usage: python benchmarks/sparse_coding.py [--quick] [--json FILE]
 """
 
 from __future__ import annotations
