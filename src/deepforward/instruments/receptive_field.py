@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from deepforward.errors import InvalidModel
 from deepforward.instruments.gradient_support import Everywhere, everywhere
-from deepforward.instruments.graph_reach import UnknownOperation, reach_along
+from deepforward.instruments.graph_reach import reach_along
 from deepforward.instruments.layer_outputs import check_called, run, watching_layers
 from deepforward.instruments.left_as_found import left_as_found
+from deepforward.instruments.reach_rules import UnknownOperation
 from deepforward.instruments.wrappers import unwrapped
 
 #: First and last row (or column) of the image.
