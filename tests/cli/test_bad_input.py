@@ -45,7 +45,7 @@ def photos() -> Path:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["perceptrn"], "unknown model 'perceptrn'; did you mean perceptron?"),
+        (["perceptrn"], "unknown model 'perceptrn'; did you mean perceptron"),
         (["perceptron", "--data", "digit"], "unknown source 'digit'; did you mean digits?"),
         (["perceptron", "--set", "objective=cross-entropi"], "did you mean cross-entropy"),
         (["perceptron", "--set", "optimizer=sdg"], "did you mean sgd?"),

@@ -13,7 +13,7 @@ from deepforward.data.photographs import faces, grey_photograph
 from deepforward.data.splitting import stratified
 from deepforward.lecture.claim import Check, Claim, Table, from_rows, number, numbers
 from deepforward.lecture.image_networks import picture, picture_rows
-from deepforward.models.cresceptron import Cresceptron, Segmentation
+from deepforward.models.cresceptron import Cresceptron
 from deepforward.report.blocks import Block, Images
 from deepforward.report.blocks import Table as Cells
 from deepforward.report.figures import lines
@@ -24,7 +24,7 @@ SCENES = ("grass", "gravel", "brick", "camera")
 #: Budget -> share of the patches that are learnt, splits, faces of each kind pasted a split, and size of a scene.
 BUDGETS = {"smoke": (0.3, 1, 2, 40), "full": (0.7, 5, 12, 100)}
 #: Scenes of each kind that are drawn.
-SHOWN = 2
+SHOWN = 4
 KINDS = ("learnt", "not learnt")
 LAYERS = ("level 1", "level 2", "the top")
 #: Angles of the gradient in the maps of edges.
@@ -84,7 +84,12 @@ class GrowingRecognition(Claim):
         shown = list(growth["the top"])
         edges = ["a face", *DIRECTIONS, "no edge"]
         maps = np.stack([picture(table, name) for name in edges])
-        scenes = [(f"{kind} {n}", f"{kind}, IoU {value:.2f}") for kind in KINDS for n, value in _first(table, kind)]
+        scenes = [
+            (f"{kind} {n}{part}", caption)
+            for kind in KINDS
+            for n, value in _first(table, kind)
+            for part, caption in (("", f"{kind}, IoU {value:.2f}"), (", edges", "its edges"))
+        ]
         pictures = np.stack([picture(table, name) for name, _ in scenes])
         rows = [
             [split, accuracy, *(numbers(table, f"planes of {name}")[split] for name in LAYERS)]
@@ -102,9 +107,9 @@ class GrowingRecognition(Claim):
             Images(
                 pictures,
                 [caption for _, caption in scenes],
-                "Faces pasted into other photographs, and what was cut out: dark is outside of the outline, white the edges "
-                "that the paths from the top led back to.",
-                half=True,
+                "Faces pasted into other photographs and cut out: what lies outside of the outline is dark. Beside each, the "
+                "edges that the paths from the top led back to.",
+                columns=4,
             ),
             Cells(
                 ["split", "test accuracy", *(f"planes of {name}" for name in LAYERS)],
@@ -163,12 +168,9 @@ def _scenes(
         found = network.segment(image.float(), FACE)
         yield number(f"overlap, {kind}", f"{split}, {n}", overlap(found.mask, mask))
         if split == 0 and n < SHOWN:
-            yield from picture_rows(f"{kind} {n}", _cut_out(image[0] / 255, found))
-
-
-def _cut_out(image: Tensor, found: Segmentation) -> Tensor:
-    """The image, dark outside of the outline, with the edges that were traced back in white."""
-    return torch.where(found.edges, 1.0, torch.where(found.mask, image, image / 3))
+            grey = image[0] / 255
+            yield from picture_rows(f"{kind} {n}", torch.where(found.mask, grey, grey / 3))
+            yield from picture_rows(f"{kind} {n}, edges", found.edges.float())
 
 
 def _edge_maps(network: Cresceptron, face: Tensor) -> Iterator[dict[str, Any]]:
@@ -180,7 +182,7 @@ def _edge_maps(network: Cresceptron, face: Tensor) -> Iterator[dict[str, Any]]:
 def _first(table: Table, kind: str) -> list[tuple[int, float]]:
     """Number of each scene that is drawn, and the overlap there."""
     overlaps = numbers(table, f"overlap, {kind}")
-    return [(n, overlaps[f"0, {n}"]) for n in range(SHOWN)]
+    return [(n, overlaps[f"0, {n}"]) for n in range(SHOWN) if f"0, {n}" in overlaps]
 
 
 def _mean(values: Mapping[Any, float]) -> float:
