@@ -46,7 +46,7 @@ def measured(epochs: int, seeds: range) -> Iterator[Row]:
             }
             print(task.name, {rates: [round(score, 3) for score in found] for rates, found in scores.items()}, flush=True)
             row = compare(f"{hybrid}, {task.name}", scores[hybrid], scores[equal], f"{equal}", "mean IoU", less_is_better=False)
-            yield {**row, "note": f"touch {coverage(equal):.0%} of their field, ours {coverage(hybrid):.0%}", "epochs": epochs}
+            yield {**row, "note": f"touches {coverage(equal):.0%} of its field, ours {coverage(hybrid):.0%}", "epochs": epochs}
 
 
 def main() -> None:

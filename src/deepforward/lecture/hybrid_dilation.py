@@ -40,6 +40,8 @@ SECOND: Mapping[Rates, int] = {(2, 2, 2): 2, (1, 2, 5): 2, (1, 2, 9): 5}
 SLIPS = (2, 3)
 #: Equal rates -> hybrid ones of the same receptive field, number of weights and cost.
 PAIRS: Mapping[Rates, Rates] = {(2, 2, 2): (1, 2, 3), (4, 4, 4): (1, 3, 8)}
+#: All stacks that are looked at.
+STACKS = tuple(dict.fromkeys((*TOUCHED, SLIPS, *PAIRS, *PAIRS.values())))
 #: Budget -> pairs, data, epochs and seeds of the networks.
 BUDGETS = {
     "smoke": (((4, 4, 4),), "shapes?n=160&classes=2&noise=0.2", 4, 1),
@@ -72,7 +74,7 @@ class HybridDilatedConvolution(Claim):
         The full budget takes about six minutes of one thread.
         """
         equal, spec, epochs, repeats = BUDGETS[budget]
-        rows = [row for rates in (*TOUCHED, SLIPS) for row in _stack(rates)]
+        rows = [row for rates in STACKS for row in _stack(rates)]
         rows.append(number("dense upsampling and back", 0, _round_trip(rng)))
         data = load(spec)
         for seed in torch.randint(2**31, (repeats,), generator=rng).tolist():
@@ -117,8 +119,8 @@ class HybridDilatedConvolution(Claim):
 
     def draw(self, table: Table) -> list[Block]:
         """The pixels that each stack touches, and the score of every network."""
-        offsets, share = {rates: touched(rates) for rates in (*TOUCHED, SLIPS)}, numbers(table, "share touched")
-        side = max(map(len, offsets.values()))
+        offsets, share = {rates: touched(rates) for rates in STACKS}, numbers(table, "share touched")
+        side = max(map(len, offsets.values())) + 2
         images = [_centred(np.outer(hits, hits), side) for hits in offsets.values()]
         captions = [f"{rates}: {share[str(rates)]:.1%} of {len(hits)} x {len(hits)}" for rates, hits in offsets.items()]
         rows: list[list[Any]] = []
@@ -146,7 +148,7 @@ class HybridDilatedConvolution(Claim):
     def refutation(self) -> Table:
         """As if every stack touched all, the rule were another, gradients told otherwise, and holes did no harm."""
         rows = []
-        for rates in (*TOUCHED, SLIPS):
+        for rates in STACKS:
             full = check_rates(rates).coverage == 1.0
             rows += [number("share touched", str(rates), 0.5 if full else 1.0), number("M_2", str(rates), 4)]
             rows += [number("gradient", str(rates), 1), number("flipped", str(rates), 1)]
