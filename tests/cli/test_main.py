@@ -11,7 +11,7 @@ from deepforward.cli import list as list_command
 from deepforward.cli import main as command_line
 from deepforward.errors import ProbeWarning
 
-COMMANDS = ("train", "diagnose", "lecture", "list", "report", "watch", "sample", "embed", "fetch")
+COMMANDS = ("train", "diagnose", "lecture", "list", "report", "watch", "sample", "embed", "features", "predict", "fetch")
 
 
 def test_no_arguments_show_the_help(deepforward) -> None:

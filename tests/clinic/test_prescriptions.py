@@ -17,6 +17,7 @@ CHANGES = {
     "residual-connections": {"alterations": ("residual",)},
     "activation-swap": {"alterations": ("activation?name=selu",)},
     "hybrid-dilation": {"alterations": ("hybrid-dilation",)},
+    "growing-dilation": {"alterations": ("growing-dilation",)},
     "standardise-data": {"scaling": "standardise"},
     "gradient-clipping": {"clip": None},
     "learning-rate": {"learning_rate": None},

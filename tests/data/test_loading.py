@@ -13,7 +13,7 @@ from deepforward import catalogue
 from deepforward.data import load
 from deepforward.errors import InvalidOption, UnknownName
 
-_BUNDLED = ["digits", "rings", "spirals", "parity", "bars-and-stripes"]
+_BUNDLED = ["digits", "faces", "rings", "spirals", "parity", "bars-and-stripes"]
 
 
 @pytest.mark.parametrize("card", catalogue.cards("sources"), ids=lambda card: card.name)

@@ -17,6 +17,7 @@ from deepforward.engine.assembly import Parts, assemble
 from deepforward.engine.pixels import as_stored, pixels
 from deepforward.engine.prediction import _starts, predict, tiled, write_picture
 from deepforward.errors import ShapeError
+from deepforward.report.mask_section import painted
 
 
 def parts_of(model: nn.Module, size: tuple[int, int]) -> Parts:
@@ -104,12 +105,12 @@ def test_a_page_is_black_on_white(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(picture.convert("L")), 255 * (1 - mask[0].numpy()))
 
 
-def test_a_mask_is_indexed_with_a_colour_for_each_class(tmp_path: Path) -> None:
+def test_a_mask_is_indexed_with_the_colours_of_the_report(tmp_path: Path) -> None:
     write_picture(tmp_path / "x.png", MASK[0], dataset(("a", "b", "c"), MASK))
     picture = opened(tmp_path / "x.png")
     assert picture.mode == "P"
     assert np.array_equal(np.asarray(picture), MASK[0].numpy())
-    assert len({tuple(colour) for colour in np.asarray(picture.convert("RGB")).reshape(-1, 3)}) == 3
+    assert np.array_equal(np.asarray(picture.convert("RGB")).transpose(2, 0, 1), painted(MASK[0].numpy()))
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])

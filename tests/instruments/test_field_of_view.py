@@ -18,11 +18,23 @@ def layers(*head: nn.Module) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU(), *head)
 
 
+class Tokens(nn.Module):
+    """A patch embedding, attention between the patches, and their mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.norm = nn.Conv2d(1, 4, 4, stride=4), nn.LayerNorm(4)
+        self.attention, self.head = nn.MultiheadAttention(4, 1, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, images):
+        tokens = self.norm(self.embed(images).flatten(2).transpose(1, 2))
+        return self.head(self.attention(tokens, tokens, tokens)[0].mean(1))
+
+
 POOLED = {
     "average": layers(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)),
     "maximum": layers(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(6, 3)),
     "no layer behind": layers(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-    "masks": layers(nn.Upsample(scale_factor=2)),
 }
 
 
@@ -31,7 +43,7 @@ def test_places_that_are_pooled_see_what_their_layer_sees(name):
     found = view(POOLED[name], torch.rand(4, 1, 16, 16))
     assert found.field == (5, 5)
     assert found.image == (16, 16)
-    assert found.layer == ("4" if name == "masks" else "3")
+    assert found.layer == "3"
 
 
 def test_a_residual_network_is_judged_where_it_averages():
@@ -50,6 +62,8 @@ def test_a_layer_that_is_fed_with_places_sees_everything(model):
     [
         (nn.Linear(4, 2), torch.rand(3, 4), "something else"),
         (nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), torch.rand(3, 1, 4, 4), "no layer of maps"),
+        (layers(nn.Upsample(scale_factor=2)), torch.rand(3, 1, 16, 16), "an output for each place"),
+        (Tokens(), torch.rand(3, 1, 16, 16), "become tokens"),
     ],
 )
 def test_what_is_no_convolutional_network_on_images_is_refused(model, inputs, why):

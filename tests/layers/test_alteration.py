@@ -70,6 +70,7 @@ ZOO = {
     "lenet5": (lambda: LeNet5((1, 8, 8), 3), IMAGES),
     "plain20": (lambda: plain20((1, 8, 8), 3), IMAGES),
     "perceptron": (lambda: Perceptron((6,), 3, depth=4, width=6), X),
+    "dilated": (lambda: nn.Sequential(*(nn.Conv2d(1, 1, 3, padding=2, dilation=2) for _ in range(3))), IMAGES),
 }
 APPLICABLE = [
     *((name, "critical-initialization") for name in ("sequential", "nested", "functional", "lenet5", "perceptron")),
@@ -77,7 +78,8 @@ APPLICABLE = [
     *((name, "he-initialization") for name in ZOO),
     *((name, "residual") for name in ("sequential", "nested", "functional", "plain20", "perceptron")),
     *((name, "activation?name=gelu") for name in ("sequential", "nested", "lenet5", "plain20", "perceptron")),
-    *((name, "growing-dilation") for name in ("plain20",)),
+    ("plain20", "growing-dilation"),
+    ("dilated", "hybrid-dilation"),
 ]
 
 

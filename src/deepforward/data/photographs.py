@@ -10,6 +10,9 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from deepforward.data.dataset import Split, Splits
+from deepforward.data.spec import Seed, Share
+from deepforward.data.splitting import stratified
 from deepforward.errors import MissingExtra, UnknownName
 
 #: Photographs in scikit-image's wheel that need no download, most of the public domain or CC0 (see `skimage.data`).
@@ -62,6 +65,21 @@ def faces() -> tuple[UInt8[Tensor, "examples 1 25 25"], Int64[Tensor, " examples
     patches = torch.from_numpy(skimage("data").lfw_subset())
     labels = (torch.arange(len(patches)) < len(patches) // 2).long()
     return (255 * patches[:, None]).round().to(torch.uint8), labels
+
+
+def labelled_faces(*, test: Share = 0.3, seed: Seed = 0) -> Splits:
+    """The patches of `faces` in two classes.
+
+    Args:
+        test: Share of each class in the test split.
+        seed: Chooses the test split.
+
+    Raises:
+        MissingExtra: scikit-image is not installed.
+    """
+    whole = Split(*faces())
+    rest, held = stratified(whole.targets, test, torch.Generator().manual_seed(seed))
+    return Splits(whole.select(rest), whole.select(held), ("no face", "face"))
 
 
 def skimage(module: str) -> Any:

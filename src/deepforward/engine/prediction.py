@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import io
 import math
 from pathlib import Path
@@ -22,6 +21,7 @@ from deepforward.engine.evaluation import looking
 from deepforward.engine.pixels import as_stored, is_image, pixels
 from deepforward.errors import InvalidModel, InvalidOption, ShapeError
 from deepforward.files import write_whole
+from deepforward.report.mask_section import painted
 
 #: Share of a tile that the next one covers too.
 _OVERLAP = 0.25
@@ -147,14 +147,8 @@ def _picture(predicted: Tensor, data: Dataset) -> Image.Image:
     if data.classes == PAGE:
         return Image.fromarray(predicted.numpy() != PAGE.index("ink"))
     picture = Image.fromarray(predicted.numpy())
-    picture.putpalette(_palette(len(data.classes)))
+    picture.putpalette(painted(np.arange(256)[None]).transpose(1, 2, 0).tobytes())  # the colours of the report
     return picture
-
-
-def _palette(classes: int) -> list[int]:
-    """Black for the first class, and hues far from each other for the others, red, green and blue of each in turn."""
-    colours = [(0.0, 0.0, 0.0), *(colorsys.hsv_to_rgb((i * 0.618034) % 1, 0.65, 0.95) for i in range(classes - 1))]
-    return [round(255 * part) for colour in colours for part in colour]
 
 
 def _outputs(parts: Parts, image: Tensor) -> Any:

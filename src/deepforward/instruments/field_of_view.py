@@ -22,10 +22,10 @@ HELD = 0.9
 
 @dataclass(frozen=True)
 class View:
-    """What a network sees at once where nothing but an average or a maximum over places, or its output, follows.
+    """What a network sees at once where nothing but an average or a maximum over places follows.
 
     Attributes:
-        layer: The layer of maps whose places are pooled, or that gives the output.
+        layer: The layer of maps whose places are pooled.
         field: Height and width of its receptive field in pixels.
         image: Height and width of the images.
         object: Median over the images of the larger side of what stands out from the ground (`object_extents`), in pixels.
@@ -40,8 +40,9 @@ class View:
 class FieldOfView(Examination[View]):
     """The receptive field of the last maps against the size of the objects.
 
-    Only where the places of these maps are not told apart afterwards: pooled into one number a channel, as the layer behind
-    them shows by its number of inputs, or given as the output (masks). A layer that is fed with all places sees everything.
+    Only where the places of these maps are pooled into one number a channel, as the layer behind them shows by its number of
+    inputs. A layer that is fed with all places sees everything, attention between places as well, and the class of a pixel may
+    be told from its surroundings.
 
     Source:
         Luo, Li, Urtasun, Zemel 2016, Understanding the effective receptive field in deep convolutional networks, section 1.
@@ -65,14 +66,18 @@ class FieldOfView(Examination[View]):
 
 
 def _last_maps(calls: Sequence[LayerCall], output: tuple[int, ...]) -> LayerCall:
-    """The maps whose places are pooled or given as the output."""
+    """The maps whose places are pooled."""
     maps = [at for at, call in enumerate(calls) if len(call.shape) == 3 and call.shape[1] * call.shape[2] > 1]
     if not maps:
         raise InvalidModel("the model has no layer of maps; this instrument looks at convolutional networks only")
     last = calls[maps[-1]]
+    if len(output) == 3:
+        raise InvalidModel("the model gives an output for each place, which need not know all of an object")
+    if any(len(call.shape) == 2 for call in calls[maps[-1] + 1 :]):
+        raise InvalidModel(f"the places of '{last.name}' become tokens, which may look at each other")
     head = next((call for call in calls[maps[-1] + 1 :] if call.has_weights and len(call.shape) == 1), None)
     inputs = getattr(head.module, "in_features", None) if head is not None else output[0]
-    if len(output) != 3 and inputs != last.shape[0]:
+    if inputs != last.shape[0]:
         raise InvalidModel(f"the places of '{last.name}' are told apart by what follows, which sees all of the image")
     return last
 

@@ -65,13 +65,13 @@ class OrientedEdges(nn.Module):
         magnitude = (across * across + down * down).sqrt()
         tiny = torch.finfo(magnitude.dtype).tiny
         strength = magnitude / (magnitude + self.contrast).clamp(min=tiny)
-        maps = []
+        maps, total = [], torch.zeros_like(magnitude)
         for direction in range(DIRECTIONS):
             angle = direction * 2 * math.pi / DIRECTIONS
             cosine = (across * math.cos(angle) + down * math.sin(angle)).clamp(min=0) / magnitude.clamp(min=tiny)
             maps.append(cosine.square().square())
-        total = torch.stack(maps).sum(0).clamp(min=tiny)
-        return torch.cat([*(strength * tuned / total for tuned in maps), 1 - strength], 1)
+            total = total + maps[-1]
+        return torch.cat([*(strength * tuned / total.clamp(min=tiny) for tuned in maps), 1 - strength], 1)
 
     def extra_repr(self) -> str:
         """Width of the Gaussian and the contrast."""

@@ -95,7 +95,7 @@ class MidLevelProcesses(Claim):
         coins, overlap = numbers(table, "coins"), numbers(table, "IoU of coins with the watershed's")
         textures, read = numbers(table, "textures, mean IoU"), numbers(table, "digits read")
         names = ("mosaic", "right", "superpixels", "network")
-        found = [f"{name}, {coins[name]:.0f} coins" for name in ("otsu", "watershed", "network")]
+        found = [f"{name}, {coins[name]:.0f} regions" for name in ("otsu", "watershed", "network")]
         return [
             Images(
                 np.stack([picture(table, f"coins, {name}") for name in ("photograph", "otsu", "watershed", "network")]),

@@ -76,6 +76,9 @@ class FeatureRecord:
     command: str = ""
 
 
+#: Rows of the table that a narrow screen shows as lists; more are scrolled.
+_STACKED = 6
+
 _ROWS = {
     "made": "made: the image that excites the unit most, climbed to by its gradient at a bounded contrast",
     "found": "found: what the unit sees where test images excite it most",
@@ -147,7 +150,7 @@ def _hierarchy(record: FeatureRecord) -> Iterator[Block]:
         {"effective": ".1f", "silent": ".0%", "linear error": ".1%"},
         caption="Sees: receptive field in pixels, padding included; step: from unit to unit; effective: side of the square "
         "that holds 95% of the influence on the unit in the middle; silent: channels that answer to no example.",
-        stacks=True,
+        stacks=len(record.layers) <= _STACKED,
     )
 
 

@@ -51,7 +51,7 @@ def _follows_convolution(kinds: tuple[str, ...]) -> bool:
 
 
 def small_receptive_field(evidence: Evidence) -> list[Finding]:
-    """What is averaged over places, or gives the output, is computed from less than an object, and training does not succeed.
+    """What is pooled over places is computed from less than an object, and training does not succeed.
 
     The size of an object is estimated from the images (`field_of_view.object_extents`): the larger side of the box around what
     deviates most from the median of an image, median over images.

@@ -20,7 +20,7 @@ ACTIVE_SHARE = 0.5
 EDGE_STRENGTH = 0.5
 
 #: Cells of some map, a row each: plane, row, column.
-Cells = Int[Tensor, "cells 3"]
+Cells = Int[Tensor, "_ 3"]
 
 
 class Ascent(NamedTuple):
@@ -75,20 +75,20 @@ def connected(planes: GrowingPlanes, cells: Cells, below: Float[Tensor, "planes 
     return found[active].unique(dim=0)
 
 
-def unblurred(cells: Cells) -> Int[Tensor, "cells candidates 3"]:
+def unblurred(cells: Cells) -> Int[Tensor, "_ candidates 3"]:
     """The cells that each blurred cell may come from: itself, first, and its neighbours."""
     offsets = [(0, 0)] + [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column]
     return cells[:, None] + F.pad(torch.tensor(offsets, device=cells.device), (1, 0))
 
 
-def unreduced(cells: Cells) -> Int[Tensor, "cells candidates 3"]:
+def unreduced(cells: Cells) -> Int[Tensor, "_ candidates 3"]:
     """The four cells that each cell is the maximum of."""
     offsets = torch.tensor([(0, row, column) for row in (0, 1) for column in (0, 1)], device=cells.device)
     return cells[:, None] * torch.tensor([1, 2, 2], device=cells.device) + offsets
 
 
 def strongest(
-    candidates: Int[Tensor, "cells candidates 3"], activity: Float[Tensor, "planes height width"], blur: float = 1.0
+    candidates: Int[Tensor, "_ candidates 3"], activity: Float[Tensor, "planes height width"], blur: float = 1.0
 ) -> Cells:
     """The most active candidate of each row, each once; all but the first count `blur` times their activity."""
     plane, row, column = candidates.unbind(2)

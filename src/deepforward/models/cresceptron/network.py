@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -15,28 +14,10 @@ from deepforward.layers.growing_planes import Growing, GrowingPlanes
 from deepforward.layers.oriented_edges import OrientedEdges
 from deepforward.layers.shapes import expect_image
 from deepforward.models.cresceptron.back_tracking import Ascent, blurred
-from deepforward.models.cresceptron.segmentation import Segmentation, find
+from deepforward.models.cresceptron.segmentation import Recognition, Segmentation, segment
 
 #: Images taken at once, which bounds memory.
 _CHUNK = 64
-
-
-class Recognition(NamedTuple):
-    """What the top of the network makes of each image, `batch` entries each.
-
-    Attributes:
-        labels: Class of the strongest node.
-        responses: Its response, in [0, 1]; 1 only for what it was grown for.
-        nodes: Its number.
-        rows: Upper edge of where it saw the object, pixels.
-        columns: Left edge of it.
-    """
-
-    labels: Int[Tensor, " batch"]
-    responses: Float[Tensor, " batch"]
-    nodes: Int[Tensor, " batch"]
-    rows: Int[Tensor, " batch"]
-    columns: Int[Tensor, " batch"]
 
 
 class Cresceptron(Growing):
@@ -151,47 +132,64 @@ class Cresceptron(Growing):
             ShapeError: Images of several channels or smaller than those learnt.
         """
         self._expect(images)
+        if not len(self.top):
+            cells = (
+                -(-size // self.stride) - window + 1 for size, window in zip(images.shape[2:], self.top.window, strict=True)
+            )
+            return images.new_zeros(len(images), 0, *cells, dtype=torch.float32)
         return torch.cat([self.top(self._below_top(chunk)) for chunk in images.float().split(_CHUNK)])
 
     @torch.no_grad()
-    def recognise(self, images: Float[Tensor, "batch channels height width"]) -> Recognition:
-        """The strongest node for each image, and where it saw the object.
+    def recognise(self, images: Float[Tensor, "batch channels height width"], label: int | None = None) -> Recognition:
+        """The strongest node for each image, and where it sees the object.
 
-        Raises:
-            InvalidData: Nothing has been learnt.
-            ShapeError: As `responses`.
-        """
-        if not len(self.top):
-            raise InvalidData("the Cresceptron has learnt nothing yet; call learn(images, labels) first")
-        responses = self.responses(images)
-        best, places = responses.flatten(1).max(1)
-        rows, columns = responses.shape[2:]
-        nodes, cells = places // (rows * columns), places % (rows * columns)
-        return Recognition(self.labels[nodes], best, nodes, cells // columns * self.stride, cells % columns * self.stride)
-
-    @torch.no_grad()
-    def segment(self, image: Float[Tensor, "channels height width"], label: int | None = None) -> Segmentation:
-        """Find an object and the edges that it was recognised by; their convex hull is its outline.
-
-        The top stands every `stride` pixels; so it is asked anew for each offset of the image below that, and the place of
-        the strongest response of all is taken.
+        The top stands every `stride` pixels; so in larger images it is asked anew for each offset below that.
 
         Args:
-            image: Grey image at least as large as those learnt.
+            images: Grey images at least as large as those learnt.
             label: Class to look for; any if None.
 
         Raises:
             InvalidData: Nothing has been learnt, or nothing of that class.
             ShapeError: As `responses`.
         """
-        self._expect(image[None])
-        return find(self, image.float(), label)
+        wanted = torch.ones_like(self.labels, dtype=torch.bool) if label is None else self.labels == label
+        if not wanted.any():
+            sought = "anything" if label is None else f"class {label}"
+            raise InvalidData(f"the Cresceptron has learnt nothing of {sought} yet; call learn(images, labels) first")
+        self._expect(images)
+        room = [size - least + 1 for size, least in zip(images.shape[2:], self.input_shape[1:], strict=True)]
+        found: list[Tensor] = []
+        for row in range(min(self.stride, room[0])):
+            for column in range(min(self.stride, room[1])):
+                responses = self.responses(images[:, :, row:, column:]).where(wanted[:, None, None], -1.0)
+                best, place = responses.flatten(1).max(1)
+                node, rows, columns = torch.unravel_index(place, responses.shape[1:])
+                where = (node, row + rows * self.stride, column + columns * self.stride)
+                found.append(torch.stack([best.double(), *(number.double() for number in where)], 1))
+        choices = torch.stack(found, 1)
+        strongest = choices[torch.arange(len(images)), choices[..., 0].argmax(1)]
+        nodes, tops, lefts = strongest[:, 1:].long().unbind(1)
+        return Recognition(self.labels[nodes], strongest[:, 0].float(), nodes, tops, lefts)
+
+    @torch.no_grad()
+    def segment(self, image: Float[Tensor, "channels height width"], label: int | None = None) -> Segmentation:
+        """Find an object and the edges that it was recognised by; their convex hull is its outline.
+
+        Args:
+            image: Grey image at least as large as those learnt.
+            label: Class to look for; any if None.
+
+        Raises:
+            InvalidData, ShapeError: As `recognise`.
+        """
+        return segment(self, image.float(), self.recognise(image[None], label))
 
     @torch.no_grad()
     def learn(
         self,
         images: Float[Tensor, "batch channels height width"],
-        labels: Int[Tensor, " batch"],
+        labels: Int[Tensor, " labels"],
         progress: Callable[[str], None] = lambda line: None,
     ) -> tuple[int, ...]:
         """Grow until every pattern of the images is matched and every image recognised.

@@ -1,4 +1,4 @@
-"""Finding an object in an image by the Cresceptron, with its outline."""
+"""What the Cresceptron recognises in an image, and its outline."""
 
 from __future__ import annotations
 
@@ -9,11 +9,28 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepforward.errors import InvalidData
 from deepforward.models.cresceptron.back_tracking import Ascent, back_track, outline
 
 if TYPE_CHECKING:
     from deepforward.models.cresceptron.network import Cresceptron
+
+
+class Recognition(NamedTuple):
+    """What the top of the network makes of each image, `batch` entries each.
+
+    Attributes:
+        labels: Class of the strongest node.
+        responses: Its response, in [0, 1]; 1 only for what it was grown for.
+        nodes: Its number.
+        rows: Upper edge of where it saw the object, pixels.
+        columns: Left edge of it.
+    """
+
+    labels: Int[Tensor, " batch"]
+    responses: Float[Tensor, " batch"]
+    nodes: Int[Tensor, " batch"]
+    rows: Int[Tensor, " batch"]
+    columns: Int[Tensor, " batch"]
 
 
 class Segmentation(NamedTuple):
@@ -38,39 +55,24 @@ class Segmentation(NamedTuple):
     mask: Bool[Tensor, "height width"]
 
 
-def find(network: Cresceptron, image: Float[Tensor, "1 height width"], label: int | None) -> Segmentation:
-    """What `Cresceptron.segment` returns.
+def segment(network: Cresceptron, image: Float[Tensor, "1 height width"], seen: Recognition) -> Segmentation:
+    """Trace what was recognised in an image back to its edges.
 
-    Raises:
-        InvalidData: Nothing has been learnt, or nothing of that class.
+    Args:
+        network: A network that has learnt something.
+        image: The image.
+        seen: What it recognised in it.
     """
-    wanted = torch.ones_like(network.labels, dtype=torch.bool) if label is None else network.labels == label
-    if not wanted.any():
-        sought = "anything" if label is None else f"class {label}"
-        raise InvalidData(f"the Cresceptron has learnt nothing of {sought} yet; call learn(images, labels) first")
     (_, height, width), stride = network.input_shape, network.stride
-    offsets = [
-        (row, column)
-        for row in range(min(stride, image.shape[1] - height + 1))
-        for column in range(min(stride, image.shape[2] - width + 1))
-    ]
-    found = [_peak(network.responses(image[None, :, row:, column:])[0], wanted) for row, column in offsets]
-    best = max(range(len(found)), key=lambda n: found[n][0])
-    (response, node, row, column), (upper, left) = found[best], offsets[best]
+    node, top, start = int(seen.nodes), int(seen.rows), int(seen.columns)
+    upper, left = top % stride, start % stride
     ascent = network.climb(image[None, :, upper:, left:])
     alone = Ascent([maps[0] for maps in ascent.entering], [maps[0] for maps in ascent.responding], ascent.blur)
-    cell = torch.tensor([[node, row, column]], device=image.device)
-    top, start = upper + row * stride, left + column * stride
+    cell = torch.tensor([[node, top // stride, start // stride]], device=image.device)
     reached = F.pad(back_track(alone, network.stages, network.top, cell), (left, 0, upper, 0))
     edges = torch.zeros_like(reached)
     inside = (slice(top, top + height), slice(start, start + width))  # cells at the rim see a little of what lies around
     edges[inside] = reached[inside]
     corners, mask = outline(edges)
-    return Segmentation(int(network.labels[node]), response, node, (top, start, height, width), edges, corners, mask)
-
-
-def _peak(responses: Tensor, wanted: Tensor) -> tuple[float, int, int, int]:
-    """Highest response (nodes, rows, columns) of the nodes that are wanted; its node, row and column."""
-    masked = responses.where(wanted[:, None, None], -1.0)
-    node, row, column = (int(index) for index in torch.unravel_index(masked.argmax(), masked.shape))
-    return float(masked[node, row, column]), node, row, column
+    window = (top, start, height, width)
+    return Segmentation(int(seen.labels), float(seen.responses), node, window, edges, corners, mask)
