@@ -136,7 +136,7 @@ def _moved(images: Tensor, most: int, rng: torch.Generator) -> Tensor:
 
 
 def _trained(data: Dataset, epochs: int, batch_size: int, rng: torch.Generator) -> Parts:
-    # At the card's rate of 0.1 one seed in ten ends at 0.92 on digits of 8 x 8 pixels instead of 0.99.
+    # At the card's rate of 0.1 one of eight seeds ended at 0.92 on digits of 8 x 8 pixels instead of 0.99.
     usual: Mapping[str, Any] = {
         "learning_rate": 0.03,
         "validation": 0.0,
